@@ -1,0 +1,1 @@
+"""Rows of domain-owned Postgres tables, searchable by meaning within milliseconds of their commit."""

@@ -1,0 +1,1 @@
+"""Debezium: change events and the engine that delivers them."""

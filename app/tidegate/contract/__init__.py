@@ -1,0 +1,1 @@
+"""What a domain promises: ODCS model, access rules."""

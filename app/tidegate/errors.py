@@ -1,0 +1,20 @@
+"""Errors that a user may meet. Each says what happened, to what, and what to do next."""
+
+
+class TidegateError(Exception):
+    """Something went wrong in tidegate."""
+
+    def __init__(self, message: str | None = None):
+        super().__init__(message or self.__doc__)
+
+
+class UsageError(TidegateError):
+    """The command or call was used wrongly; nothing was done."""
+
+
+class TransientError(TidegateError):
+    """It may work when tried again."""
+
+
+class TerminalError(TidegateError):
+    """Trying again will not help; the row is parked."""

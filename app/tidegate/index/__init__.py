@@ -1,0 +1,1 @@
+"""Change events to chunk tables."""
