@@ -1,0 +1,63 @@
+"""Which events are finished, and how far the stream may be acknowledged."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Acknowledgements(Generic[T]):
+    """Numbers the events of the stream and tells how far all of them are finished.
+
+    Events finish out of order (live ones overtake backfilled ones). An offset says "everything before is
+    done", so it may only follow the unbroken run of finished events from the start.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._next = 0
+        self._low = 0
+        self._finished: set[int] = set()
+        self._batches: deque[tuple[int, T]] = deque()
+
+    def open(self) -> int:
+        """A number for the next event of the stream."""
+        with self._lock:
+            number = self._next
+            self._next += 1
+            return number
+
+    def batch(self, offset: T) -> None:
+        """All events numbered so far came with batches up to this one, which ends at `offset`."""
+        with self._lock:
+            self._batches.append((self._next, offset))
+
+    def finish(self, numbers: Iterable[int]) -> None:
+        """These events are written, parked or without meaning."""
+        with self._lock:
+            self._finished.update(numbers)
+            while self._low in self._finished:
+                self._finished.remove(self._low)
+                self._low += 1
+            self._lock.notify_all()
+
+    def acknowledgeable(self) -> T | None:
+        """The offset of the last batch that is finished with all before it; each is given once."""
+        offset = None
+        with self._lock:
+            while self._batches and self._batches[0][0] <= self._low:
+                offset = self._batches.popleft()[1]
+        return offset
+
+    @property
+    def outstanding(self) -> int:
+        """How many events are numbered and not finished."""
+        with self._lock:
+            return self._next - self._low - len(self._finished)
+
+    def wait_until_finished(self, timeout: float | None) -> bool:
+        """Waits until nothing is outstanding; False when `timeout` seconds are up before."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._low == self._next, timeout)

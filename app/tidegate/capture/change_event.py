@@ -1,0 +1,134 @@
+"""What Debezium delivers, decoded: row changes and the few other things that the stream carries."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tidegate.capture.position import Lsn, Position
+from tidegate.errors import TidegateError
+
+UNAVAILABLE = "__debezium_unavailable_value"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Row = Mapping[str, Any]
+
+
+class UndecodableEvent(TidegateError):
+    """An event of the stream is not in Debezium's JSON format."""
+
+
+class Operation(StrEnum):
+    UPSERT = "upsert"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEvent:
+    """One row change, or a truncate of the table.
+
+    Attributes:
+        key: the row's key columns; None for a truncate, and for a table without a primary key.
+        row: the row after the change, None for delete and truncate. A column whose value Debezium does not
+            know (unchanged TOAST) is UNAVAILABLE.
+        committed_at: commit time of the source transaction; for a backfilled row the time it was read.
+        backfill: read by an incremental snapshot, not changed.
+    """
+
+    schema: str
+    table: str
+    operation: Operation
+    key: Row | None
+    row: Row | None
+    position: Position
+    committed_at: datetime
+    backfill: bool = False
+
+    def only(self, columns: frozenset[str]) -> "ChangeEvent":
+        """The event without the columns that no contract needs: they go no further than this."""
+        if self.row is None:
+            return self
+        return replace(self, row={name: value for name, value in self.row.items() if name in columns})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A logical decoding message with tidegate's prefix: a place in the stream, sometimes with a meaning."""
+
+    content: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class TableScanned:
+    """Debezium has read the last row of a table's backfill; the rows are all before this in the stream."""
+
+    schema: str
+    table: str
+    status: str
+
+
+StreamEvent = ChangeEvent | Message | TableScanned
+
+_OPERATIONS = {
+    "c": Operation.UPSERT,
+    "u": Operation.UPSERT,
+    "r": Operation.UPSERT,
+    "d": Operation.DELETE,
+    "t": Operation.TRUNCATE,
+}
+
+
+def decode(key: str | None, value: str | None) -> StreamEvent | None:
+    """One record of Debezium's JSON format (schemas off).
+
+    Returns None for what carries nothing: tombstones, Debezium's own heartbeats, other notifications.
+
+    Raises:
+        UndecodableEvent: the JSON is not of the documented form.
+    """
+    if value is None:
+        return None
+    try:
+        body = json.loads(value, parse_float=str)
+        if "aggregate_type" in body:
+            return _notification(body)
+        operation = body.get("op")
+        if operation is None:
+            return None
+        source = body["source"]
+        if operation == "m":
+            return Message(
+                content=bytes.fromhex(body["message"]["content"]).decode("utf-8", "replace"),
+                position=_position(source["sequence"]),
+            )
+        return ChangeEvent(
+            schema=source["schema"],
+            table=source["table"],
+            operation=_OPERATIONS[operation],
+            key=None if key is None or operation == "t" else json.loads(key, parse_float=str),
+            row=body["after"] if operation in "cur" else None,
+            position=_position(source["sequence"]),
+            committed_at=_EPOCH + timedelta(microseconds=source["ts_us"]),
+            backfill=operation == "r",
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        # The value may hold what must not be logged; the names of its fields may not.
+        raise UndecodableEvent(f"event is not in Debezium's JSON format: {type(error).__name__}: {error}") from None
+
+
+def _position(sequence: str) -> Position:
+    after_commit, change = json.loads(sequence)
+    # A new slot has seen no commit yet: its first transaction starts after everything before it.
+    return Position(Lsn(int(after_commit or change)), Lsn(int(change)))
+
+
+def _notification(body: Mapping[str, Any]) -> TableScanned | None:
+    if body["aggregate_type"] != "Incremental Snapshot" or body["type"] != "TABLE_SCAN_COMPLETED":
+        return None
+    data = body["additional_data"]
+    schema, _, table = data["scanned_collection"].rpartition(".")
+    return TableScanned(schema=schema.rpartition(".")[2], table=table, status=data["status"])

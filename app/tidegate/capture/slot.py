@@ -1,0 +1,81 @@
+"""The replication slot that the stream comes from."""
+
+import re
+import time
+
+import psycopg
+
+from tidegate.errors import TidegateError
+
+_BUSY_PATIENCE_S = 15.0
+
+
+class SlotMissing(TidegateError):
+    """The replication slot is gone; the changes since are lost to it."""
+
+
+class SlotBusy(TidegateError):
+    """The replication slot is in use by another process."""
+
+
+def default_slot(database: str) -> str:
+    """`tidegate_<database>`, in the characters that a slot's name may have (63 at most)."""
+    return f"tidegate_{re.sub('[^a-z0-9_]', '_', database.lower())}"[:63]
+
+
+def ensure_slot(connection: psycopg.Connection, slot: str) -> None:
+    """The slot exists, is this database's and is free. A new one is made only where none was used before.
+
+    Raises:
+        SlotMissing: offsets say that it was used, but it is not there: a new one would hide a gap.
+        SlotBusy: it stays in use by another process, or is another database's.
+    """
+    deadline = time.monotonic() + _BUSY_PATIENCE_S
+    while True:
+        row = connection.execute(
+            "SELECT database, active_pid, wal_status FROM pg_replication_slots WHERE slot_name = %s", [slot]
+        ).fetchone()
+        if row is None:
+            _create(connection, slot)
+            return
+        database, pid, wal_status = row
+        if database != connection.info.dbname:
+            raise SlotBusy(
+                f'replication slot "{slot}" belongs to database "{database}"; choose another name with --slot'
+            )
+        if wal_status == "lost":
+            raise SlotMissing(
+                f'replication slot "{slot}" was invalidated: the server removed WAL that it needed. '
+                f'Run "tidegate recover-slot" to start a new one and read all products again.'
+            )
+        if pid is None:
+            return
+        if time.monotonic() > deadline:
+            raise SlotBusy(
+                f'replication slot "{slot}" is in use by server process {pid}: another "tidegate run" on this '
+                "database is alive. Stop it, or leave the work to it."
+            )
+        time.sleep(0.1)
+
+
+def _create(connection: psycopg.Connection, slot: str) -> None:
+    offset = connection.execute("SELECT offset_val FROM tidegate.debezium_offset LIMIT 1").fetchone()
+    if offset is not None:
+        raise SlotMissing(
+            f'replication slot "{slot}" is gone; the changes since {offset[0]} are lost to it. '
+            'Run "tidegate recover-slot" to start a new one and read all products again.'
+        )
+    connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+
+
+def recover_slot(connection: psycopg.Connection, slot: str) -> None:
+    """Drops what is left of the slot and its offsets, and asks for a backfill of every product.
+
+    Rows that were deleted meanwhile are found by the worker when the backfill ends (see index/sweep.py).
+    """
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [slot]
+        )
+        connection.execute("DELETE FROM tidegate.debezium_offset")
+        connection.execute("UPDATE tidegate.product SET state = 'pending' WHERE state <> 'suspended'")

@@ -1,0 +1,106 @@
+"""A contract's columns: names, types, key, and what must not leave the source."""
+
+from dataclasses import replace
+from typing import Any
+
+from tidegate.contract.contract import Column
+from tidegate.contract.family import Family, base, family, physical_type
+from tidegate.contract.findings import Findings
+from tidegate.contract.identifier import PLAIN_NAME, is_identifier
+from tidegate.contract.page import Path
+from tidegate.contract.vendor import properties, read_mask
+
+RESTRICTED = "restricted"
+
+
+def read_columns(table: dict[str, Any], findings: Findings) -> tuple[Column, ...]:
+    """The columns of a schema object, in the contract's order; reports all that is wrong with them."""
+    items = table.get("properties")
+    found: dict[str, Column] = {}
+    keys: list[tuple[str, Any, Path]] = []
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        path: Path = ("schema", 0, "properties", index)
+        if not isinstance(item, dict):
+            continue
+        column = _column(item, path, findings)
+        if column is None:
+            continue
+        if column.name in found:
+            findings.error((*path, "name"), f"column {column.name} is there twice")
+        found[column.name] = column
+        if item.get("primaryKey") is True:
+            keys.append((column.name, item.get("primaryKeyPosition", -1), path))
+            _check_key_type(column, path, findings)
+    if not keys and not findings.is_known(("schema", 0, "properties")):
+        findings.error(
+            ("schema", 0),
+            f"no primary key: changes of a row cannot be told apart. Give {table.get('name')} one in the "
+            "database and mark its columns",
+            ("primaryKey: true", "primaryKeyPosition: 1"),
+        )
+    for name, position in _positions(keys, findings).items():
+        found[name] = replace(found[name], key_position=position)
+    return tuple(found.values())
+
+
+def _column(item: dict[str, Any], path: Path, findings: Findings) -> Column | None:
+    ours = properties(item, path, ("mask",), findings)
+    mask = read_mask(*ours["mask"], findings) if "mask" in ours else None
+    name = findings.text(item.get("name"), (*path, "name"))
+    if name is not None and not is_identifier(name):
+        findings.error((*path, "name"), f"{name!r} cannot be a column", (PLAIN_NAME,))
+    if name is not None and item.get("physicalName", name) != name:
+        findings.error((*path, "physicalName"), "a column has one name, the table's own", (name,))
+    written = findings.text(item.get("physicalType"), (*path, "physicalType"))
+    if name is None or written is None:
+        return None
+    try:
+        type_ = physical_type(written)
+    except ValueError as error:
+        findings.error((*path, "physicalType"), str(error))
+        return None
+    tags = item.get("tags")
+    classification, description = item.get("classification"), item.get("description")
+    return Column(
+        name=name,
+        physical_type=type_,
+        key_position=None,
+        required=item.get("required") is True or item.get("primaryKey") is True,
+        classification=classification if isinstance(classification, str) else None,
+        filterable=isinstance(tags, list) and "filter" in tags,
+        description=description if isinstance(description, str) else None,
+        mask=mask,
+    )
+
+
+def _check_key_type(column: Column, path: Path, findings: Findings) -> None:
+    known = family(column.physical_type)
+    plain = base(column.physical_type) in ("text", "varchar", "character varying")
+    if known not in (Family.INTEGER, Family.UUID) and not (known is Family.TEXT and plain):
+        findings.error(
+            (*path, "physicalType"),
+            f"{column.physical_type} cannot be a key",
+            ("smallint", "integer", "bigint", "uuid", "text", "varchar"),
+        )
+
+
+def _positions(keys: list[tuple[str, Any, Path]], findings: Findings) -> dict[str, int]:
+    if len(keys) == 1 and keys[0][1] in (-1, 1):
+        return {keys[0][0]: 1}
+    given = [position for _, position, _ in keys]
+    for name, position, path in keys:
+        place = (*path, "primaryKeyPosition")
+        if not isinstance(position, int) or not 1 <= position <= len(keys):
+            findings.error(
+                place, f"key column {name} needs its place in the key", map(str, range(1, len(keys) + 1))
+            )
+        elif given.count(position) > 1:
+            findings.error(place, f"two key columns at place {position}")
+    return {name: position for name, position, _ in keys if isinstance(position, int)}
+
+
+def secret(column: Column) -> str | None:
+    """Why the column must not leave its source, or None where it may."""
+    if (column.classification or "").strip().lower() == RESTRICTED:
+        return RESTRICTED
+    return "masked" if column.mask else None

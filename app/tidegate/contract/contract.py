@@ -1,0 +1,182 @@
+"""A contract: one table of a domain, what of it is searchable, and by whom."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tidegate.contract.embedding import Embedding
+from tidegate.contract.membership import Membership
+from tidegate.contract.rule import Rule, read_rule, rule_columns
+
+RESERVED_COLUMNS = frozenset(
+    {"chunk_no", "content", "content_hash", "embedding", "codes", "tsv", "position", "committed_at"}
+    | {"indexed_at", "contract_version"}
+    | {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
+)
+"""Columns that every chunk table has of its own; a carried column of that name has no place."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows are. `server` is the name of the contract's server, None where it names none."""
+
+    server: str | None
+    database: str | None
+    schema: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """How a column is shown outside its source; `constant` only for the kind of that name."""
+
+    kind: str
+    constant: str | int | float | bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`key_position` counts from 1, None outside the key. `filterable`: tagged `filter`."""
+
+    name: str
+    physical_type: str
+    key_position: int | None
+    required: bool
+    classification: str | None
+    filterable: bool
+    description: str | None
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Freshness promised: `percentile` per cent of changes are searchable within `ms`."""
+
+    ms: float
+    percentile: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A published or publishable contract, checked. `product` is `domain.table`.
+
+    `text` is the YAML as read, `path` the file it was read from, `warnings` what is legal but odd.
+    """
+
+    product: str
+    domain: str
+    version: str
+    status: str
+    team: str | None
+    owners: tuple[str, ...]
+    source: Source
+    columns: tuple[Column, ...]
+    embedding: Embedding
+    rules: tuple[Rule, ...]
+    memberships: tuple[Membership, ...]
+    latency: Latency | None
+    roles: tuple[str, ...]
+    path: str
+    text: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """The product's name inside its domain."""
+        return self.product.partition(".")[2]
+
+    @property
+    def chunk_schema(self) -> str:
+        """The schema of the chunk table, `rag_<domain>`; the chunk table is called `table`."""
+        return f"rag_{self.domain}"
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """Name → physical type, in the contract's order."""
+        return {column.name: column.physical_type for column in self.columns}
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The primary key, in its own order."""
+        keyed = [column for column in self.columns if column.key_position is not None]
+        return tuple(sorted(keyed, key=lambda column: column.key_position or 0))
+
+    @property
+    def columns_of_rules(self) -> tuple[Column, ...]:
+        """Columns that rules and their memberships read, in the contract's order."""
+        names = rule_columns(self.rules)
+        return tuple(column for column in self.columns if column.name in names)
+
+    @property
+    def carried_columns(self) -> tuple[Column, ...]:
+        """Columns that stand beside each chunk: key, rules', `filter`-tagged; in the contract's order."""
+        names = rule_columns(self.rules)
+        return tuple(
+            column
+            for column in self.columns
+            if column.key_position is not None or column.name in names or column.filterable
+        )
+
+    @property
+    def document_columns(self) -> tuple[Column, ...]:
+        """Columns that are embedded, in the document's order."""
+        by_name = {column.name: column for column in self.columns}
+        return tuple(by_name[name] for name in self.embedding.document_columns)
+
+    def to_spec(self) -> Json:
+        """Everything as JSON-able data; `from_spec` gives the same contract back.
+
+        Rules go as their text: whoever reads them parses and checks them again.
+        """
+        spec: Json = {name: getattr(self, name) for name in _PLAIN}
+        spec |= {name: list(getattr(self, name)) for name in _LISTS}
+        spec["source"] = asdict(self.source)
+        spec["columns"] = [asdict(column) for column in self.columns]
+        spec["embedding"] = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        spec["rules"] = [
+            {"id": rule.id, "effect": rule.effect, "to": list(rule.to), "when": rule.text}
+            for rule in self.rules
+        ]
+        spec["memberships"] = [asdict(membership) for membership in self.memberships]
+        spec["latency"] = asdict(self.latency) if self.latency else None
+        return spec
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Contract":
+        """The contract that `to_spec` described.
+
+        Raises:
+            KeyError, TypeError: the spec is not one of `to_spec`.
+            RuleSyntaxError, RuleTypeError: a rule in it no longer passes the grammar or the type check.
+        """
+        columns = tuple(
+            Column(**{**column, "mask": Mask(**column["mask"]) if column["mask"] else None})
+            for column in spec["columns"]
+        )
+        types = {column.name: column.physical_type for column in columns}
+        memberships = tuple(Membership(**membership) for membership in spec["memberships"])
+        members = {membership.name: membership.row for membership in memberships}
+        embedding = spec["embedding"]
+        plain: Json = {name: spec[name] for name in _PLAIN}
+        lists: Json = {name: tuple(spec[name]) for name in _LISTS}
+        return cls(
+            **plain,
+            **lists,
+            source=Source(**spec["source"]),
+            columns=columns,
+            embedding=Embedding(**{**embedding, "columns": tuple(embedding["columns"])}),
+            rules=tuple(
+                read_rule(
+                    rule["id"], rule["effect"], rule["to"], rule["when"], columns=types, memberships=members
+                )
+                for rule in spec["rules"]
+            ),
+            memberships=memberships,
+            latency=Latency(**spec["latency"]) if spec["latency"] else None,
+        )
+
+
+_PLAIN = ("product", "domain", "version", "status", "team", "path", "text")
+_LISTS = ("owners", "roles", "warnings")

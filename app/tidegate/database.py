@@ -1,0 +1,62 @@
+"""Connections: with the right role, and text in one form."""
+
+from typing import Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from tidegate.errors import TidegateError
+
+Connection = psycopg.Connection[TupleRow]
+CONNECT_TIMEOUT_S = 10
+
+
+class ConnectionFailed(TidegateError):
+    """The database cannot be reached."""
+
+
+def connect(dsn: str, *, role: str | None = None, application: str = "tidegate", **extra: Any) -> Connection:
+    """A connection in autocommit mode, UTC and ISO dates.
+
+    Args:
+        dsn: URI or key=value.
+        role: taken with SET ROLE, so that a wider login does no more than its task needs.
+
+    Raises:
+        ConnectionFailed: not reachable, or not allowed; names host, port and database.
+    """
+    try:
+        connection = psycopg.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            fallback_application_name=application,
+            options="-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=iso_8601",
+            **extra,
+        )
+    except psycopg.OperationalError as error:
+        raise ConnectionFailed(f"cannot connect: {str(error).strip()}") from None
+    except psycopg.ProgrammingError as error:
+        raise ConnectionFailed(f"the DSN is not understood: {str(error).strip()}") from None
+    try:
+        if role is not None:
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    except psycopg.Error as error:
+        connection.close()
+        raise ConnectionFailed(
+            f'login "{connection.info.user}" may not act as "{role}": {error.diag.message_primary}'
+        ) from None
+    return connection
+
+
+def register_vectors(connection: Connection) -> None:
+    """Lets the connection send vectors in binary, wherever pgvector is installed."""
+    connection.execute(
+        "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), false) "
+        "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
+    )
+    register_vector(connection)
+
+

@@ -1,0 +1,179 @@
+"""The control schema: roles, tables (Alembic), functions, publication. What `tidegate init` does."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import LiteralString
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from tidegate.errors import TidegateError
+from tidegate.folder import folder
+from tidegate.sql import script, with_vector_schema
+
+FUNCTION_SCRIPTS: tuple[LiteralString, ...] = ("principal", "catalog", "search", "grants")
+MIN_SERVER = 150000
+MIN_PGVECTOR = (0, 8)
+
+
+class ServerUnfit(TidegateError):
+    """The Postgres server lacks something that tidegate needs."""
+
+
+class NotInitialised(TidegateError):
+    """The database has no tidegate control schema, or an old one; run "tidegate init"."""
+
+
+def check_server(connection: psycopg.Connection) -> None:
+    """Raises ServerUnfit, naming every lack at once: version, wal_level, pgvector, replication right."""
+    lacks = []
+    if connection.info.server_version < MIN_SERVER:
+        lacks.append(f"Postgres is {connection.info.server_version // 10000}; tidegate needs 15 or newer")
+    wal_level, may_replicate, pgvector = _facts(connection)
+    if wal_level != "logical":
+        lacks.append(
+            f'wal_level is "{wal_level}"; run ALTER SYSTEM SET wal_level = logical and restart the server'
+        )
+    if not may_replicate:
+        lacks.append(
+            f'role "{connection.info.user}" may not replicate; run ALTER ROLE {connection.info.user} REPLICATION'
+        )
+    if pgvector is None:
+        lacks.append("the extension pgvector is not installed on the server (package postgresql-NN-pgvector)")
+    elif tuple(int(part) for part in pgvector.split(".")[:2]) < MIN_PGVECTOR:
+        lacks.append(f"pgvector is {pgvector}; tidegate needs 0.8 or newer (ALTER EXTENSION vector UPDATE)")
+    if lacks:
+        raise ServerUnfit(
+            f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}: " + "; ".join(lacks)
+        )
+
+
+def _facts(connection: psycopg.Connection) -> tuple[str, bool, str | None]:
+    row = connection.execute(
+        """
+        SELECT current_setting('wal_level'),
+               (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = session_user),
+               (SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector')
+        """
+    ).fetchone()
+    assert row is not None
+    return row
+
+
+def initialise(connection: psycopg.Connection) -> None:
+    """Brings the control schema of this database up to date. Safe to repeat.
+
+    `connection` is in autocommit mode; its role may create roles and schemas (a superuser, or CREATEROLE and
+    REPLICATION with CREATE on the database and pgvector already there).
+    """
+    check_server(connection)
+    with connection.transaction():
+        _lock(connection)
+        connection.execute(script("roles"))
+    _migrate(connection)
+    with connection.transaction():
+        _lock(connection)
+        install_functions(connection)
+        connection.execute(script("publication"))
+
+
+def _lock(connection: psycopg.Connection) -> None:
+    """Roles are the cluster's: two `init` at once, also of two databases, take turns."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('tidegate.init', 0))")
+
+
+def install_functions(connection: psycopg.Connection) -> None:
+    """Creates or replaces the functions and views, as their owner."""
+    connection.execute("SET LOCAL ROLE tidegate_owner")
+    # Loads pgvector's library, so that its settings are known when a function names them.
+    connection.execute(with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection)))
+    schema = vector_schema(connection)
+    for name in FUNCTION_SCRIPTS:
+        connection.execute(with_vector_schema(script(name), schema))
+    connection.execute("RESET ROLE")
+
+
+def vector_schema(connection: psycopg.Connection) -> str:
+    """The schema that pgvector is installed in."""
+    row = connection.execute(
+        "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+    ).fetchone()
+    if row is None:
+        raise NotInitialised('the extension "vector" is not in this database; run "tidegate init"')
+    return str(row[0]).strip('"')
+
+
+def initialisation_script() -> str:
+    """The SQL that `initialise` would run on an empty database with pgvector in schema public, as text."""
+    buffer = io.StringIO()
+    config = _alembic_config()
+    config.attributes["output"] = buffer
+    command.upgrade(config, "head", sql=True)
+    functions = "\n".join(
+        with_vector_schema(script(name), "public").as_string(None) for name in FUNCTION_SCRIPTS
+    )
+    return "\n".join(
+        (
+            script("roles"),
+            "SET ROLE tidegate_owner;",
+            buffer.getvalue(),
+            "SELECT '[1]'::public.vector;",
+            functions,
+            "RESET ROLE;",
+            script("publication"),
+        )
+    )
+
+
+def require_current(connection: psycopg.Connection) -> None:
+    """Raises NotInitialised unless the control schema is at this release's version."""
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if connection.execute("SELECT to_regclass('tidegate.schema_version') IS NULL").fetchone() == (True,):
+        raise NotInitialised(
+            f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
+        )
+    row = connection.execute("SELECT version_num FROM tidegate.schema_version").fetchone()
+    if row is None or row[0] != head:
+        raise NotInitialised(
+            f'the control schema of "{connection.info.dbname}" is at version {row and row[0]}, this release needs {head}; '
+            'run "tidegate init" again'
+        )
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _migrate(connection: psycopg.Connection) -> None:
+    config = _alembic_config()
+    with _sqlalchemy(connection) as engine_connection:
+        config.attributes["connection"] = engine_connection
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _sqlalchemy(connection: psycopg.Connection) -> Iterator[object]:
+    """The same server and login for Alembic, through SQLAlchemy."""
+    conninfo = psycopg.conninfo.make_conninfo(
+        connection.info.dsn, password=connection.info.password or None
+    )
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
+    )
+    with engine.begin() as opened:
+        yield opened
+    engine.dispose()
+
+
+def quoted(*names: str) -> sql.Identifier:
+    """A (qualified) identifier, quoted."""
+    return sql.Identifier(*names)

@@ -1,0 +1,333 @@
+"""A contract against the database: what would have to be done, as the statements that do it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from tidegate.contract.contract import Contract
+from tidegate.database import Connection
+from tidegate.errors import TidegateError
+from tidegate.govern import chunk_table as table_of
+from tidegate.govern.control_schema import vector_schema
+from tidegate.govern.policies import Policy, policies
+from tidegate.index.embedding.embedder import Embedder
+from tidegate.sql import queries
+
+MARKER = "tidegate "
+
+
+class ContractUnfit(TidegateError):
+    """The contract does not fit the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of a plan. `as_owner`: run as tidegate_owner, else as the login that applies."""
+
+    statement: sql.Composed
+    as_owner: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What publishes a contract. No steps: the database already is as the contract says.
+
+    Attributes:
+        summary: what it does, a line each.
+        backfill: whether the source's rows are read again.
+    """
+
+    contract: Contract
+    dimension: int
+    steps: tuple[Step, ...]
+    summary: tuple[str, ...]
+    backfill: bool
+
+    def sql(self, connection: Connection | None = None) -> str:
+        """The statements as text, in order."""
+        return ";\n".join(step.statement.as_string(connection) for step in self.steps)
+
+
+def make_plan(connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False) -> Plan:
+    """Compares the contract with the database.
+
+    Args:
+        rebuild: make the chunk table anew, where a change cannot be made in place.
+
+    Raises:
+        ContractUnfit: every way in which the contract does not fit source, model or database, at once.
+        EmbedderUnavailable: a remote model could not be asked for its dimension.
+    """
+    return _Planner(connection, contract, embedder, rebuild).plan()
+
+
+class _Planner:
+    def __init__(self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool):
+        self._connection = connection
+        self._contract = contract
+        self._embedder = embedder
+        self._rebuild = rebuild
+        self._static = queries("govern")
+        self._steps: list[Step] = []
+        self._summary: list[str] = []
+        self._dimension = 0
+
+    def plan(self) -> Plan:
+        contract = self._contract
+        self._check()
+        published = self._one("published_product", product=contract.product)
+        existing = self._one("chunk_table", schema=contract.chunk_schema, table=contract.table)
+        if existing is not None and existing[1] != "tidegate_owner":
+            self._unfit([f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"])
+        spec = contract.to_spec()
+        backfill = published is None or self._documents_change(published[1], spec)
+        self._roles()
+        if existing is not None and (self._rebuild or published is None):
+            self._own(sql.SQL("DROP TABLE {}").format(table_of.chunk_table(contract)))
+            self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
+            existing = None
+        if existing is None:
+            self._own(*table_of.create_schema(contract))
+            self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
+            self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
+            backfill = True
+            added = contract.carried_columns
+            held: dict[str, str | None] = {}
+        else:
+            added, held = self._change_columns(existing[0], published)
+            backfill = backfill or bool(added)
+        for column in added:
+            self._own(*table_of.create_column_index(contract, column))
+        policy_change = self._change_policies(held)
+        if published is None or existing is None or spec != published[1] or policy_change:
+            self._as_login(*table_of.source_grants(contract))
+            self._own(*table_of.functions(contract), *table_of.grants(contract))
+            self._drop_columns(existing, published)
+        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
+            self._as_login(
+                sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
+                    sql.Identifier(contract.source.schema, contract.source.table)
+                )
+            )
+            self._summary.append(f"adds {contract.source.schema}.{contract.source.table} to the publication")
+            backfill = True
+        if self._steps or published is None or spec != published[1]:
+            self._publish(spec, backfill, forget=existing is None)
+        if backfill:
+            self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
+        return Plan(contract, self._dimension, tuple(self._steps), tuple(self._summary), backfill)
+
+    def _check(self) -> None:
+        contract = self._contract
+        source = self._one("source_table", schema=contract.source.schema, table=contract.source.table)
+        if source is None:
+            self._unfit([f"table {contract.source.schema}.{contract.source.table} does not exist"])
+            return
+        problems = [*self._source_problems(source), *self._model_problems()]
+        taken = self._one(
+            "source_taken",
+            schema=contract.source.schema,
+            table=contract.source.table,
+            product=contract.product,
+        )
+        if taken is not None:
+            problems.append(f"its table is already published as product {taken[0]}")
+        self._unfit(problems)
+
+    def _source_problems(self, source: Sequence[Any]) -> Iterator[str]:
+        contract = self._contract
+        oid, kind, identity, row_security, owned, _ = source
+        name = f"{contract.source.schema}.{contract.source.table}"
+        if kind != "r":
+            yield f"{name} is not an ordinary table (relkind {kind}); publish a table, or the partitions one by one"
+        if not owned:
+            yield f'login "{self._connection.info.user}" does not own {name}; apply as its owner or a superuser'
+        actual = {row[0]: (row[1], row[2]) for row in self._connection.execute(self._static["source_columns"], {"oid": oid})}
+        for column in contract.columns:
+            if column.name not in actual:
+                yield f"column {column.name} is not in {name}; there are: {', '.join(actual)}"
+                continue
+            type_, missing = self._required("type_name", type=column.physical_type)
+            if missing:
+                yield f"column {column.name}: type {column.physical_type} does not exist in this database"
+            elif _plain(type_) != _plain(actual[column.name][0]):
+                yield f"column {column.name} is {actual[column.name][0]} in {name}, the contract says {column.physical_type}"
+        key = self._required("source_key", oid=oid)[0]
+        wanted = [column.name for column in contract.key_columns]
+        if key is None:
+            yield (
+                f"{name} has no primary key, so its rows cannot be told apart; run "
+                f"ALTER TABLE {name} ADD PRIMARY KEY ({', '.join(wanted)})"
+            )
+        elif key != wanted:
+            yield f"the primary key of {name} is ({', '.join(key)}), the contract says ({', '.join(wanted)})"
+        if identity == "n":
+            yield f"{name} has REPLICA IDENTITY NOTHING, so deletes are not captured; run ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+        if row_security:
+            blind = [row[0] for row in self._connection.execute(self._static["blind_roles"], {"oid": oid})]
+            if blind:
+                yield (
+                    f"{name} has row-level security, which would hide rows from {', '.join(blind)} without a word; run "
+                    f"CREATE POLICY tidegate_reads ON {name} FOR SELECT TO {', '.join(blind)} USING (true)"
+                )
+
+    def _model_problems(self) -> Iterator[str]:
+        embedding = self._contract.embedding
+        most = self._embedder.max_tokens
+        if most is not None and embedding.chunk_tokens > most:
+            yield f"chunk.tokens is {embedding.chunk_tokens}, model {embedding.model} reads {most}; the rest would not be found"
+        self._dimension = self._embedder.dimension
+        published = self._one("published_product", product=self._contract.product)
+        if published is None or self._rebuild:
+            return
+        if (published[4], published[5]) != (embedding.model, self._dimension):
+            yield (
+                f"the model changes from {published[4]} ({published[5]} dimensions) to {embedding.model} "
+                f"({self._dimension}); its vectors do not mix: apply with --rebuild to index the product anew"
+            )
+        old_key = [column["name"] for column in published[1]["columns"] if column["key_position"] is not None]
+        if sorted(old_key) != sorted(column.name for column in self._contract.key_columns):
+            yield "the primary key changes; apply with --rebuild to index the product anew"
+
+    def _documents_change(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+        """Whether rows already indexed would be indexed otherwise: what is embedded, from where."""
+        return any(old[part] != new[part] for part in ("embedding", "source"))
+
+    def _roles(self) -> None:
+        named = list(self._contract.roles)
+        for rule in self._contract.rules:
+            named += [role for role in rule.to if role not in named]
+        there = {row[0] for row in self._connection.execute(self._static["role_exists"], {"roles": named})}
+        readers = {row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})}
+        for role in named:
+            if role not in there:
+                self._as_login(*table_of.create_role(role))
+                self._summary.append(f"creates the group role {role}, without members")
+        for role in table_of.reading_roles(self._contract):
+            if role not in readers:
+                self._as_login(*table_of.admit_reader(role))
+                self._summary.append(f"lets {role} use tidegate's functions and views")
+
+    def _change_columns(
+        self, oid: int, published: Sequence[Any] | None
+    ) -> tuple[Sequence[Any], dict[str, str | None]]:
+        actual = self._actual_columns(oid)
+        added, _, kept = table_of.column_changes(self._contract, actual)
+        types = self._contract.column_types
+        changed = [
+            f"column {name} is {actual[name]} in the chunk table, the contract says {types[name]}; apply with --rebuild"
+            for name in kept
+            if _plain(self._required("type_name", type=types[name])[0]) != _plain(actual[name])
+        ]
+        self._unfit(changed)
+        for column in added:
+            self._own(*table_of.add_column(self._contract, column))
+            self._summary.append(f"adds the column {column.name}, hidden until the backfill has filled it")
+        held = {row[0]: row[1] for row in self._connection.execute(self._static["policies"], {"oid": oid})}
+        return added, held
+
+    def _actual_columns(self, oid: int) -> dict[str, str]:
+        own = {"chunk_no", "content", "content_hash", "embedding", "position", "committed_at", "indexed_at", "contract_version"}
+        rows = self._connection.execute(self._static["source_columns"], {"oid": oid})
+        return {row[0]: row[1] for row in rows if row[0] not in own}
+
+    def _drop_columns(self, existing: Sequence[Any] | None, published: Sequence[Any] | None) -> None:
+        if existing is None:
+            return
+        _, dropped, _ = table_of.column_changes(self._contract, self._actual_columns(existing[0]))
+        for name in dropped:
+            self._own(*table_of.drop_column(self._contract, name))
+            self._summary.append(f"drops the column {name}, which nothing needs any more")
+
+    def _change_policies(self, held: Mapping[str, str | None]) -> bool:
+        """Brings tidegate's policies to the contract's; others are not touched. Restrictive ones come first
+        and go last, so that no moment shows more than before or after (it is one transaction besides)."""
+        table = table_of.chunk_table(self._contract)
+        wanted = {policy.name: policy for policy in policies(self._contract)}
+        stale = [
+            name
+            for name, comment in held.items()
+            if name != "tidegate_worker" and (comment or "").startswith(MARKER) and not _same(wanted.get(name), comment)
+        ]
+        fresh = [policy for policy in wanted.values() if not _same(policy, held.get(policy.name))]
+        for name in stale:
+            self._own(sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(name), table))
+            if name not in wanted:
+                self._summary.append(f"drops the policy {name}")
+        for policy in sorted(fresh, key=lambda policy: policy.kind == "permissive"):
+            self._own(policy.create(table), policy.mark(table))
+            self._summary.append(f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}")
+        return bool(stale or fresh)
+
+    def _publish(self, spec: Mapping[str, Any], backfill: bool, *, forget: bool) -> None:
+        contract = self._contract
+        latency = contract.latency
+        common = {"product": contract.product, "version": contract.version, "contract": Jsonb(spec), "text": contract.text}
+        statements = ";\n".join(step.statement.as_string(self._connection) for step in self._steps)
+        if forget:
+            self._own(_bind(self._static["forget_rows"], {"product": contract.product}))
+        self._own(
+            _bind(
+                self._static["publish"],
+                {
+                    **common,
+                    "domain": contract.domain,
+                    "source_schema": contract.source.schema,
+                    "source_table": contract.source.table,
+                    "chunk_schema": contract.chunk_schema,
+                    "chunk_table": contract.table,
+                    "key_columns": [column.name for column in contract.key_columns],
+                    "model": contract.embedding.model,
+                    "dimension": self._dimension,
+                    "latency_ms": None if latency is None else round(latency.ms),
+                    "latency_percentile": None if latency is None else latency.percentile,
+                    "backfill": backfill,
+                },
+            ),
+            _bind(self._static["record"], {**common, "statements": statements}),
+        )
+        self._as_login(_bind(self._static["announce"], {}))
+        self._summary.append(f"publishes {contract.product} {contract.version}")
+
+    def _own(self, *statements: sql.Composed) -> None:
+        self._steps += [Step(statement) for statement in statements]
+
+    def _as_login(self, *statements: sql.Composed) -> None:
+        self._steps += [Step(statement, as_owner=False) for statement in statements]
+
+    def _one(self, name: str, **parameters: Any) -> Sequence[Any] | None:
+        return self._connection.execute(self._static[name], parameters).fetchone()
+
+    def _required(self, name: str, **parameters: Any) -> Sequence[Any]:
+        row = self._one(name, **parameters)
+        assert row is not None
+        return row
+
+    def _unfit(self, problems: Sequence[str]) -> None:
+        if problems:
+            raise ContractUnfit("\n".join(f"{self._contract.path}: {self._contract.product}: {text}" for text in problems))
+
+
+def _same(policy: Policy | None, comment: str | None) -> bool:
+    """Whether the policy in the database is this one: its comment ends in the hash of its text."""
+    return policy is not None and comment is not None and comment.split("sha256=")[-1] == policy.comment.split("sha256=")[-1]
+
+
+def _plain(type_name: str) -> str:
+    """A type without its size, as Postgres writes it."""
+    return re.sub(r"\([^)]*\)", "", type_name)
+
+
+def _bind(statement: LiteralString, parameters: Mapping[str, Any]) -> sql.Composed:
+    """A named query with its parameters written into it as literals, so that the plan shows what runs."""
+    parts: list[sql.Composable] = []
+    rest: str = statement
+    while "%(" in rest:
+        before, _, after = rest.partition("%(")
+        name, _, rest = after.partition(")s")
+        parts += [sql.SQL(before), sql.Literal(parameters[name])]  # type: ignore[arg-type]
+    return sql.Composed([*parts, sql.SQL(rest)])  # type: ignore[arg-type]

@@ -1,0 +1,75 @@
+"""Attributes of principals: what the rules know of who asks."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tidegate.database import Connection
+from tidegate.errors import UsageError
+
+_ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, list[str]]:
+    """`regions=EU,US` to `{"regions": ["EU", "US"]}`; a comma in a value is written `\\,`.
+
+    Raises:
+        UsageError: no `=`, or no attribute's name before it.
+    """
+    parsed = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not _ATTRIBUTE.fullmatch(name):
+            raise UsageError(f'"{assignment}" is no assignment; write attribute=value or attribute=value,value')
+        values = [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)] if text else []
+        parsed[name] = values
+    return parsed
+
+
+def set_attributes(connection: Connection, principal: str, attributes: Mapping[str, Sequence[str]]) -> None:
+    """Replaces the values of these attributes.
+
+    Raises:
+        UsageError: there is no role of this name.
+    """
+    _require_role(connection, principal)
+    with connection.transaction():
+        for name, values in attributes.items():
+            connection.execute(
+                "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values) VALUES (%s, %s, %s) "
+                "ON CONFLICT (principal, attribute) DO UPDATE SET attribute_values = excluded.attribute_values, "
+                "changed_by = session_user, changed_at = clock_timestamp()",
+                [principal, name, list(values)],
+            )
+
+
+def unset_attributes(connection: Connection, principal: str, names: Sequence[str]) -> int:
+    """Removes attributes; all of them where none is named. Returns how many there were."""
+    return connection.execute(
+        "DELETE FROM tidegate.principal_attribute WHERE principal = %s AND (attribute = ANY (%s) OR cardinality(%s) = 0)",
+        [principal, list(names), list(names)],
+    ).rowcount
+
+
+def show_attributes(connection: Connection, principal: str) -> dict[str, dict[str, list[str]]]:
+    """Own and inherited values: `{"regions": {"own": [...]}, "tenant": {"from support": [...]}}`.
+
+    Raises:
+        UsageError: there is no role of this name.
+    """
+    _require_role(connection, principal)
+    rows = connection.execute(
+        "SELECT a.attribute, CASE WHEN a.principal = %(p)s THEN 'own' ELSE 'from ' || a.principal END, a.attribute_values "
+        "FROM tidegate.principal_attribute a JOIN pg_roles r ON r.rolname = a.principal "
+        "WHERE a.principal = %(p)s OR (NOT (SELECT rolsuper FROM pg_roles WHERE rolname = %(p)s) "
+        "AND pg_has_role(%(p)s, r.oid, 'USAGE')) ORDER BY 1, 2",
+        {"p": principal},
+    ).fetchall()
+    shown: dict[str, dict[str, list[str]]] = {}
+    for attribute, origin, values in rows:
+        shown.setdefault(attribute, {})[origin] = values
+    return shown
+
+
+def _require_role(connection: Connection, principal: str) -> None:
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [principal]).fetchone() is None:
+        raise UsageError(f'there is no role "{principal}"; create it first: CREATE ROLE "{principal}" LOGIN')

@@ -1,0 +1,416 @@
+"""Events of one embedding model to written rows: decide, embed, write. No network call inside a transaction."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.rows import TupleRow
+
+from tidegate.capture.change_event import ChangeEvent, Operation
+from tidegate.capture.position import Position, lsn
+from tidegate.errors import TerminalError
+from tidegate.index.document import document, document_hash
+from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
+from tidegate.index.product import Product, Values, Violation
+from tidegate.index.write import ChunkWriter, Kind, Reason, RowWrite
+from tidegate.sql import queries
+
+log = logging.getLogger(__name__)
+
+Connection = psycopg.Connection[TupleRow]
+RETRY_PARKED = timedelta(seconds=30)
+LIVE_DOCUMENT_CHARS = 16_000
+LIVE_SLICE_CHUNKS = 16
+BULK_SLICE_CHUNKS = 256
+
+
+@dataclass(slots=True)
+class Item:
+    """The newest waiting event of a row, with the numbers of all events that it stands for.
+
+    `key` is None for a truncate. `attempts` counts embeddings of it that failed for the moment. `retry`: not an
+    event but a parked row that is tried again; what the source holds now decides.
+    """
+
+    product: Product
+    key: str | None
+    event: ChangeEvent
+    numbers: list[int]
+    attempts: int = 0
+    retry: bool = False
+
+
+@dataclass(slots=True)
+class Planned:
+    """A row that needs embedding."""
+
+    item: Item
+    values: Values
+    hash: bytes
+    chunks: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: finished, to be tried again later, too long to be embedded among live changes."""
+
+    finished: list[Item]
+    again: list[Item]
+    bulk: list[Item]
+
+
+class Indexer:
+    """Processes batches of items of one model on one connection.
+
+    Args:
+        bulk: embed for throughput, behind the live changes.
+        searchable: told of each product's live rows when they are searchable, for the freshness figures.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        bulk: bool,
+        max_document_chars: int,
+        attempts: int,
+        searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
+    ):
+        self._embedder = embedder
+        self._bulk = bulk
+        self._embed = embedder.embed_bulk if bulk else embedder.embed
+        # Live rows become searchable slice by slice, so that the first need not wait for the last.
+        self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
+        self._max_document_chars = max_document_chars
+        self._attempts = attempts
+        self._searchable = searchable
+        self._writers: dict[int, tuple[Product, ChunkWriter]] = {}
+        self._static = queries("worker")
+
+    def process(
+        self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None = None
+    ) -> Outcome:
+        """Embeds and writes the items: at most one a row, truncates before the rows that came after them.
+
+        What needs no embedding (deletes, unchanged documents) is written first and never waits for a model.
+
+        Args:
+            watermark: moved in the last transaction, if every item got finished.
+
+        Raises:
+            psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
+        """
+        ready: list[tuple[Item, RowWrite]] = []
+        planned: list[Planned] = []
+        bulk: list[Item] = []
+        for product, rows in _by_product(items):
+            for item in rows:
+                if item.event.operation is Operation.TRUNCATE:
+                    self._truncate(connection, product, item)
+            keyed = [item for item in rows if item.key is not None]
+            self._decide(connection, product, keyed, ready, planned, bulk)
+        again: list[Item] = []
+        for part in _slices(planned, self._slice_chunks):
+            self._write(connection, ready, None)
+            ready = self._embedded(part, again)
+        self._write(connection, ready, None if again or bulk else watermark)
+        unfinished = {id(item) for item in (*again, *bulk)}
+        return Outcome([item for item in items if id(item) not in unfinished], again, bulk)
+
+    def _decide(
+        self,
+        connection: Connection,
+        product: Product,
+        items: Sequence[Item],
+        ready: list[tuple[Item, RowWrite]],
+        planned: list[Planned],
+        bulk: list[Item],
+    ) -> None:
+        """Sorts a product's items: nothing to do, ready to write, or to be embedded first."""
+        known = self._known(connection, product, [item.key for item in items if item.key is not None])
+        fresh = [item for item in items if not _is_old(item, known)]
+        unread: list[Item] = []
+        for item in fresh:
+            try:
+                if item.retry:
+                    unread.append(item)
+                elif item.event.operation is Operation.DELETE:
+                    ready.append((item, _row(Kind.DELETE, item)))
+                else:
+                    values = product.values(item.event)
+                    if values is None:
+                        unread.append(item)
+                    else:
+                        self._plan(item, values, known, ready, planned, bulk)
+            except TerminalError as error:
+                ready.append((item, _parked(item, error)))
+        if not unread:
+            return
+        try:
+            rows = product.read(connection, [item.key for item in unread if item.key is not None])
+        except Violation as violation:
+            ready.extend((item, _parked(item, violation)) for item in unread)
+            return
+        for item in unread:
+            assert item.key is not None
+            if item.key not in rows:
+                # Deleted since; that event is on its way. A parked row that is gone is parked no more.
+                if item.retry:
+                    ready.append((item, _row(Kind.DELETE, item)))
+                continue
+            try:
+                self._plan(item, rows[item.key], known, ready, planned, bulk)
+            except TerminalError as error:
+                ready.append((item, _parked(item, error)))
+
+    def _known(
+        self, connection: Connection, product: Product, keys: Sequence[str]
+    ) -> dict[str, tuple[Position, bytes | None, str, int]]:
+        if not keys:
+            return {}
+        rows = connection.execute(
+            self._static["ledger_lookup"], {"product_id": product.product_id, "keys": list(keys)}
+        ).fetchall()
+        return {row[0]: (_position(row[1]), row[2], row[3], row[4]) for row in rows}
+
+    def _plan(
+        self,
+        item: Item,
+        values: Values,
+        known: Mapping[str, tuple[Position, bytes | None, str, int]],
+        ready: list[tuple[Item, RowWrite]],
+        planned: list[Planned],
+        bulk: list[Item],
+    ) -> None:
+        product = item.product
+        assert item.key is not None
+        text = document(product.contract.embedding, values, self._max_document_chars)
+        digest = document_hash(product.contract.embedding, text)
+        entry = known.get(item.key)
+        if entry is not None and entry[1] == digest and entry[2] == "indexed":
+            row = _row(Kind.CARRY, item, values=values, document_hash=digest, chunk_count=entry[3])
+            ready.append((item, row))
+            return
+        if not self._bulk and len(text) > LIVE_DOCUMENT_CHARS:
+            bulk.append(item)
+            return
+        chunks = product.splitter.chunks(text)
+        if chunks:
+            planned.append(Planned(item, values, digest, chunks))
+        else:
+            vectors = _no_vectors(product.dimension)
+            ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest, vectors=vectors)))
+
+    def _embedded(self, planned: Sequence[Planned], again: list[Item]) -> list[tuple[Item, RowWrite]]:
+        """The planned rows with their vectors; rows whose model does not answer go to `again`, or are parked."""
+        if not planned:
+            return []
+        try:
+            vectors = self._embed([text for plan in planned for text in plan.chunks])
+            self._check(planned[0].item.product, vectors)
+        except EmbedderUnavailable as error:
+            return [
+                (plan.item, _parked(plan.item, error, retry_in=RETRY_PARKED))
+                for plan in planned
+                if not self._try_again(plan.item, again)
+            ]
+        except TextRefused as error:
+            if len(planned) == 1:
+                return [(planned[0].item, _parked(planned[0].item, error))]
+            # One of them is to blame: find it, so that it stops only itself.
+            middle = len(planned) // 2
+            return [*self._embedded(planned[:middle], again), *self._embedded(planned[middle:], again)]
+        rows = []
+        start = 0
+        for plan in planned:
+            end = start + len(plan.chunks)
+            row = _row(
+                Kind.INDEX,
+                plan.item,
+                values=plan.values,
+                document_hash=plan.hash,
+                chunks=plan.chunks,
+                vectors=vectors[start:end],
+                chunk_count=len(plan.chunks),
+            )
+            rows.append((plan.item, row))
+            start = end
+        return rows
+
+    def _try_again(self, item: Item, again: list[Item]) -> bool:
+        item.attempts += 1
+        if item.retry or item.attempts >= self._attempts:
+            return False
+        again.append(item)
+        return True
+
+    def _check(self, product: Product, vectors: Vectors) -> None:
+        if vectors.shape[1] != product.dimension:
+            raise EmbedderUnavailable(
+                f'model "{self._embedder.model}" gives {vectors.shape[1]} dimensions, product '
+                f'"{product.contract.product}" was published with {product.dimension}'
+            )
+
+    def _write(
+        self,
+        connection: Connection,
+        rows: Sequence[tuple[Item, RowWrite]],
+        watermark: Mapping[str, Any] | None,
+    ) -> None:
+        """Writes the rows in one transaction; where one of them cannot be written, each in its own."""
+        if not rows and watermark is None:
+            return
+        try:
+            self._transaction(connection, rows, watermark)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self._write(connection, [row], None)
+                self._write(connection, [], watermark)
+            elif rows and rows[0][1].kind is not Kind.PARK:
+                item, _ = rows[0]
+                reason = Violation(f"Postgres refuses the row: {_refusal(error)}")
+                self._transaction(connection, [(item, _parked(item, reason, kind="write"))], watermark)
+            else:
+                raise
+
+    def _transaction(
+        self,
+        connection: Connection,
+        rows: Sequence[tuple[Item, RowWrite]],
+        watermark: Mapping[str, Any] | None,
+    ) -> None:
+        live: list[tuple[Product, list[RowWrite]]] = []
+        with connection.transaction(), connection.cursor() as cursor:
+            for product, items in _by_product([item for item, _ in rows]):
+                of_product = {id(item) for item in items}
+                writes = [row for item, row in rows if id(item) in of_product]
+                won = self._writer(product).write(cursor, writes)
+                live.append(
+                    (
+                        product,
+                        [
+                            row
+                            for item, row in rows
+                            if id(item) in of_product and row.key in won and not item.event.backfill and not item.retry
+                        ],
+                    )
+                )
+            if watermark is not None:
+                cursor.execute(self._static["watermark_move"], watermark)
+            moment = cursor.execute(self._static["now"]).fetchone() if any(rows for _, rows in live) else None
+        if moment is not None:
+            for product, written in live:
+                if written:
+                    self._searchable(product, written, moment[0])
+        log.debug("committed", extra={"rows": len(rows)})
+
+    def _truncate(self, connection: Connection, product: Product, item: Item) -> None:
+        with connection.transaction(), connection.cursor() as cursor:
+            self._writer(product).truncate(cursor, item.event.position)
+        log.info("truncated", extra={"product": product.contract.product})
+
+    def _writer(self, product: Product) -> ChunkWriter:
+        held = self._writers.get(product.product_id)
+        if held is None or held[0] is not product:
+            self._writers[product.product_id] = held = (product, ChunkWriter(product))
+        return held[1]
+
+
+def _by_product(items: Sequence[Item]) -> list[tuple[Product, list[Item]]]:
+    groups: dict[int, tuple[Product, list[Item]]] = {}
+    for item in items:
+        groups.setdefault(item.product.product_id, (item.product, []))[1].append(item)
+    # In one order for all workers, so that none waits for another in a circle.
+    return [groups[product_id] for product_id in sorted(groups)]
+
+
+def _slices(planned: Sequence[Planned], chunks: int) -> Iterator[list[Planned]]:
+    """The rows in groups of about `chunks` chunks."""
+    part: list[Planned] = []
+    size = 0
+    for plan in planned:
+        part.append(plan)
+        size += len(plan.chunks)
+        if size >= chunks:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _is_old(item: Item, known: Mapping[str, tuple[Position, bytes | None, str, int]]) -> bool:
+    entry = known.get(item.key or "")
+    if entry is None:
+        return False
+    position, _, state, _ = entry
+    match state:
+        case "parked":
+            return item.event.position < position
+        case "indexed" | "deleted":
+            return item.event.position <= position
+        case other:
+            raise AssertionError(f"ledger state {other}")
+
+
+def _row(kind: Kind, item: Item, **fields: Any) -> RowWrite:
+    assert item.key is not None
+    assert item.event.key is not None
+    return RowWrite(
+        kind=kind,
+        key=item.key,
+        key_values=tuple(str(item.event.key[name]) for name in item.product.key_names),
+        position=item.event.position,
+        committed_at=item.event.committed_at,
+        **fields,
+    )
+
+
+def _parked(
+    item: Item, error: Exception, *, kind: str | None = None, retry_in: timedelta | None = None
+) -> RowWrite:
+    if kind is None:
+        if isinstance(error, Violation):
+            kind = "violation"
+        elif isinstance(error, (EmbedderUnavailable, TextRefused)):
+            kind = "embedding"
+        else:
+            kind = "document"
+    return _row(Kind.PARK, item, reason=Reason(kind, str(error), retry_in))
+
+
+def _refusal(error: psycopg.Error) -> str:
+    """What Postgres said, without the values that it quotes."""
+    primary = (error.diag.message_primary or "").split(":")[0]
+    return f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
+
+
+def _position(text: str) -> Position:
+    after_commit, change = text.strip("{}").split(",")
+    return Position(lsn(after_commit), lsn(change))
+
+
+def _no_vectors(dimension: int) -> Vectors:
+    return np.empty((0, dimension), dtype=np.float32)
+
+
+def parked_event(product: Product, key: str, position: str) -> ChangeEvent:
+    """A stand-in event for a parked row: its key and position; the values are read from the source."""
+    source = product.contract.source
+    return ChangeEvent(
+        schema=source.schema,
+        table=source.table,
+        operation=Operation.UPSERT,
+        key=json.loads(key),
+        row=None,
+        position=_position(position),
+        committed_at=datetime.now(UTC),
+    )
+

@@ -1,0 +1,296 @@
+"""A lane: everything of one embedding model, so that a model that is slow or away holds up only its own.
+
+Two loops work on it, each on its own connection: live changes, and behind them what comes in bulk (backfilled
+rows, very long documents). They may write the same row in either order; the ledger lets the newer one stand.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.change_event import ChangeEvent, Operation
+from tidegate.capture.position import Lsn, lsn_text
+from tidegate.database import Connection
+from tidegate.errors import TidegateError
+from tidegate.index.indexer import Indexer, Item
+from tidegate.index.product import Product
+
+log = logging.getLogger(__name__)
+
+LIVE_BATCH = 512
+BULK_BATCH = 128
+LIVE_LIMIT = 20_000
+BULK_HIGH = 4_000
+BULK_LOW = 1_000
+_RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 15.0
+_WRITE_ATTEMPTS = 5
+
+Key = tuple[int, str | None]
+
+
+@dataclass(slots=True)
+class Mark:
+    """A place in the stream: everything that was committed before it has been put."""
+
+    lsn: Lsn
+    as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """All rows of the product's backfill have been put."""
+
+    product: Product
+    numbers: list[int]
+
+
+class Lane:
+    """The queue of one model and the two loops that empty it.
+
+    Args:
+        connect: opens a connection as the worker; raises TidegateError while the database is away.
+        suspend: told of a product that cannot be written at all.
+        scanned: told when a product's backfill is in the index.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        live: Indexer,
+        bulk: Indexer,
+        connect: Callable[[], Connection],
+        acknowledgements: Acknowledgements[Any],
+        suspend: Callable[[Product, str], None],
+        scanned: Callable[[Product], None],
+    ):
+        self.model = model
+        self._live_indexer, self._bulk_indexer = live, bulk
+        self._connect = connect
+        self._acknowledgements = acknowledgements
+        self._suspend, self._scanned = suspend, scanned
+        self._changed = threading.Condition()
+        self._live: dict[Key, Item] = {}
+        self._bulk: dict[Key, Item | Scanned] = {}
+        self._later: list[tuple[float, Item]] = []
+        self._held: set[int] = set()
+        self._mark: Mark | None = None
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True)
+            for name, take, indexer in (("live", self._take_live, live), ("bulk", self._take_bulk, bulk))
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends both loops after what they hold; drain before, or the rest comes again after the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def bulk_waiting(self) -> int:
+        """Rows that wait in bulk."""
+        return len(self._bulk)
+
+    def put(self, number: int, product: Product, key: str | None, event: ChangeEvent) -> None:
+        """Takes an event; blocks while too many rows wait. `key` is None for a truncate."""
+        with self._changed:
+            while len(self._live) >= LIVE_LIMIT or len(self._bulk) >= LIVE_LIMIT:
+                self._changed.wait(1.0)
+                if self._stopping:
+                    return
+            item = Item(product, key, event, [number])
+            if event.operation is Operation.TRUNCATE:
+                item.numbers += self._remove(product.product_id)
+            queue: dict[Key, Any] = self._bulk if event.backfill else self._live
+            self._supersede(queue, item)
+            self._changed.notify_all()
+
+    def retry(self, item: Item) -> None:
+        """Takes a parked row that is tried again, unless a newer event of it waits already."""
+        with self._changed:
+            if (item.product.product_id, item.key) not in self._live:
+                self._live[(item.product.product_id, item.key)] = item
+                self._changed.notify_all()
+
+    def mark(self, mark: Mark) -> None:
+        """Everything that was committed before has been put."""
+        with self._changed:
+            if self._mark is not None:
+                mark = Mark(max(mark.lsn, self._mark.lsn), mark.as_of or self._mark.as_of)
+            self._mark = mark
+            self._changed.notify_all()
+
+    def put_scanned(self, number: int, product: Product) -> None:
+        """The product's backfill has been read."""
+        with self._changed:
+            self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
+            self._changed.notify_all()
+
+    def _remove(self, product_id: int) -> list[int]:
+        """Drops what waits for the product and gives its numbers: a truncate stands for it."""
+        numbers: list[int] = []
+        for queue in (self._live, self._bulk):
+            for key in [key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)]:
+                numbers += queue.pop(key).numbers
+        for due, item in [entry for entry in self._later if entry[1].product.product_id == product_id]:
+            self._later.remove((due, item))
+            self._held.discard(id(item))
+            numbers += item.numbers
+        return numbers
+
+    def _supersede(self, queue: dict[Key, Any], item: Item) -> None:
+        """The newest event of a row stands for the older ones that wait: it alone is embedded and written."""
+        key = (item.product.product_id, item.key)
+        other = queue.pop(key, None)
+        if other is not None:
+            newest, older = (item, other) if item.event.position >= other.event.position else (other, item)
+            newest.numbers += older.numbers
+            if id(older) in self._held:
+                self._held.discard(id(older))
+                self._held.add(id(newest))
+            item = newest
+        queue[key] = item
+
+    def _take_live(self) -> tuple[list[Item], Mark | None]:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for due, item in [entry for entry in self._later if entry[0] <= now]:
+                    self._later.remove((due, item))
+                    self._held.discard(id(item))
+                    self._supersede(self._live, item)
+                if self._live or self._mark is not None or self._stopping:
+                    break
+                wait = min((due for due, _ in self._later), default=now + 60.0) - now
+                self._changed.wait(max(wait, 0.001))
+            items = _take(self._live, LIVE_BATCH)
+            mark = None
+            if not self._live and not self._held:
+                mark, self._mark = self._mark, None
+            elif not items and not self._stopping:
+                self._changed.wait(0.05)  # the mark waits for rows that are held up
+            self._changed.notify_all()
+            return items, mark
+
+    def _take_bulk(self) -> tuple[list[Item], Mark | None]:
+        with self._changed:
+            while not self._bulk and not self._stopping:
+                self._changed.wait(60.0)
+            items: list[Item] = []
+            for key, entry in list(self._bulk.items()):
+                if len(items) >= BULK_BATCH:
+                    break
+                if isinstance(entry, Scanned):
+                    if items:
+                        break
+                    del self._bulk[key]
+                    self._scanned(entry.product)
+                    self._acknowledgements.finish(entry.numbers)
+                else:
+                    items.append(self._bulk.pop(key))  # type: ignore[arg-type]
+            self._changed.notify_all()
+            return items, None
+
+    def _work(self, name: str, take: Callable[[], tuple[list[Item], Mark | None]], indexer: Indexer) -> None:
+        connection: Connection | None = None
+        while True:
+            items, mark = take()
+            if not items and mark is None:
+                if self._stopping:
+                    break
+                continue
+            connection = self._process(name, connection, indexer, items, mark)
+        if connection is not None:
+            connection.close()
+
+    def _process(
+        self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], mark: Mark | None
+    ) -> Connection | None:
+        """Processes a batch until it is done: an absent database is waited for, a product in the way suspended."""
+        pause, failures = _RETRY_FIRST_S, 0
+        while not self._stopping or connection is not None:
+            try:
+                if connection is None or connection.closed:
+                    connection = self._connect()
+                outcome = indexer.process(connection, items, self._watermark(mark))
+            except (psycopg.OperationalError, TidegateError) as error:
+                log.warning(
+                    "database away, the batch waits",
+                    extra={"lane": self.model, "loop": name, "rows": len(items), "reason": str(error), "retry_s": pause},
+                )
+                connection = _discard(connection)
+            except psycopg.Error as error:
+                failures += 1
+                reason = f"{type(error).__name__}: {error.diag.message_primary}"
+                log.error("batch failed", extra={"lane": self.model, "rows": len(items), "reason": reason})
+                connection = _discard(connection)
+                if failures >= _WRITE_ATTEMPTS:
+                    self._stop_culprit(indexer, items, reason)
+                    return None
+            else:
+                self._settle(outcome.finished, outcome.again, outcome.bulk)
+                return connection
+            time.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
+        return None
+
+    def _stop_culprit(self, indexer: Indexer, items: list[Item], reason: str) -> None:
+        """Processes product by product; whose batch fails again is suspended, and stops only itself."""
+        for product in {item.product.product_id: item.product for item in items}.values():
+            own = [item for item in items if item.product.product_id == product.product_id]
+            try:
+                with self._connect() as connection:
+                    outcome = indexer.process(connection, own)
+            except psycopg.Error as error:
+                self._suspend(product, f"{type(error).__name__}: {error.diag.message_primary or reason}")
+                self._acknowledgements.finish(number for item in own for number in item.numbers)
+            else:
+                self._settle(outcome.finished, outcome.again, outcome.bulk)
+
+    def _settle(self, finished: Iterable[Item], again: Iterable[Item], bulk: Iterable[Item]) -> None:
+        numbers: list[int] = []
+        with self._changed:
+            for item in finished:
+                self._held.discard(id(item))
+                numbers += item.numbers
+            for item in again:
+                pause = min(_RETRY_FIRST_S * 2**item.attempts, _RETRY_MOST_S)
+                self._held.add(id(item))
+                self._later.append((time.monotonic() + pause, item))
+            for item in bulk:
+                self._held.add(id(item))
+                self._supersede(self._bulk, item)
+            self._changed.notify_all()
+        self._acknowledgements.finish(numbers)
+
+    def _watermark(self, mark: Mark | None) -> dict[str, Any] | None:
+        if mark is None:
+            return None
+        return {"lane": self.model, "lsn": lsn_text(mark.lsn), "as_of": mark.as_of}
+
+
+def _take(queue: dict[Key, Item], most: int) -> list[Item]:
+    if len(queue) <= most:
+        items = list(queue.values())
+        queue.clear()
+        return items
+    return [queue.pop(key) for key in list(queue)[:most]]
+
+
+def _discard(connection: Connection | None) -> None:
+    if connection is not None:
+        connection.close()

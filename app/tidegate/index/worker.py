@@ -1,0 +1,301 @@
+"""The worker: takes the stream's events to the lanes, and keeps the house once a second."""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned
+from tidegate.capture.position import Lsn
+from tidegate.database import Connection, connect, register_vectors
+from tidegate.errors import TidegateError
+from tidegate.index.embedding.embedder import Embedder
+from tidegate.index.embedding.registry import Embedders
+from tidegate.index.indexer import Indexer, Item, parked_event
+from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
+from tidegate.index.product import Product, Violation, published
+from tidegate.index.vector_index import build_wanted
+from tidegate.index.write import RowWrite
+from tidegate.observe.freshness import FreshnessHistogram
+from tidegate.settings import Settings
+from tidegate.sql import queries
+
+log = logging.getLogger(__name__)
+
+CONTROL_SCHEMA = "tidegate"
+CATALOG_CHANGED = "catalog"
+_HOUSEKEEPING_S = 1.0
+_FORGET_EVERY = 600
+
+Table = tuple[str, str]
+
+
+class Worker:
+    """Receives events (capture/engine.py, Receiver) and sees that each is finished."""
+
+    def __init__(self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]):
+        self._dsn = dsn
+        self._settings = settings
+        self._embedders = embedders
+        self._acknowledgements = acknowledgements
+        self._static = queries("worker")
+        self._histogram = FreshnessHistogram()
+        self._products: dict[Table, Product] = {}
+        self._suspended: set[int] = set()
+        self._unknown: set[Table] = set()
+        self._lanes: dict[str, Lane] = {}
+        self._stopping = threading.Event()
+        self._streaming = threading.Event()
+        self._backfill_paused = False
+        self._house = threading.Thread(target=self._keep_house, name="house", daemon=True)
+        self._builder: threading.Thread | None = None
+        self._backfills_checked = False
+
+    def start(self) -> None:
+        """Reads the catalog and starts a lane for every model. Call before the engine starts."""
+        with self._connect_worker() as connection:
+            self._load_catalog(connection)
+        self._house.start()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Waits until every event that was received is finished."""
+        return self._acknowledgements.wait_until_finished(timeout)
+
+    def stop(self) -> None:
+        """Ends all loops after what they hold, and writes the last freshness figures."""
+        self._stopping.set()
+        for lane in self._lanes.values():
+            lane.stop()
+        if self._house.is_alive():
+            self._house.join()
+
+    def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
+        """See capture/engine.py, Receiver."""
+        self._streaming.set()
+        marks: dict[str, Mark] = {}
+        for number, event in events:
+            match event:
+                case ChangeEvent():
+                    self._receive_change(number, event, marks)
+                case TableScanned():
+                    self._receive_scanned(number, event)
+                case Message():
+                    if event.content == CATALOG_CHANGED:
+                        self._reload_catalog()
+                    self._mark_all(marks, event.position.change, None)
+                    self._acknowledgements.finish([number])
+        for model, mark in marks.items():
+            self._lanes[model].mark(mark)
+
+    def _receive_change(self, number: int, event: ChangeEvent, marks: dict[str, Mark]) -> None:
+        table = (event.schema, event.table)
+        if event.schema == CONTROL_SCHEMA:
+            self._mark_all(marks, event.position.change, event.committed_at)
+            self._acknowledgements.finish([number])
+            return
+        product = self._product(table)
+        if product is None or product.product_id in self._suspended:
+            self._acknowledgements.finish([number])
+            return
+        try:
+            key = None if event.operation is Operation.TRUNCATE else product.key_text(event.key or {})
+        except Violation as violation:
+            self._suspend(product, str(violation))
+            self._acknowledgements.finish([number])
+            return
+        model = product.contract.embedding.model
+        self._lanes[model].put(number, product, key, event.only(product.needed))
+        if not event.backfill:
+            _raise_mark(marks, model, event.position.change, event.committed_at)
+
+    def _receive_scanned(self, number: int, event: TableScanned) -> None:
+        product = self._product((event.schema, event.table))
+        if product is None:
+            self._acknowledgements.finish([number])
+        else:
+            self._lanes[product.contract.embedding.model].put_scanned(number, product)
+
+    def _mark_all(self, marks: dict[str, Mark], lsn: Lsn, as_of: datetime | None) -> None:
+        for model in self._lanes:
+            _raise_mark(marks, model, lsn, as_of)
+
+    def _product(self, table: Table) -> Product | None:
+        product = self._products.get(table)
+        if product is None and table not in self._unknown:
+            self._reload_catalog()
+            product = self._products.get(table)
+            if product is None:
+                self._unknown.add(table)
+                log.warning("table is in the publication but no product", extra={"table": ".".join(table)})
+        return product
+
+    def _reload_catalog(self) -> None:
+        """Reads the catalog again; an absent database is waited for, since no event may pass it."""
+        pause = 0.25
+        while not self._stopping.is_set():
+            try:
+                with self._connect_worker() as connection:
+                    self._load_catalog(connection)
+                return
+            except (psycopg.OperationalError, TidegateError) as error:
+                log.warning("catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pause})
+                self._stopping.wait(pause)
+                pause = min(pause * 2, 15.0)
+
+    def _load_catalog(self, connection: Connection) -> None:
+        self._products = published(connection, self._embedders)
+        self._suspended = {p.product_id for p in self._products.values() if p.state == "suspended"}
+        self._unknown = set()
+        for product in self._products.values():
+            model = product.contract.embedding.model
+            if model not in self._lanes:
+                product.embedder.prepare()
+                self._lanes[model] = self._lane(model, product.embedder)
+                self._lanes[model].start()
+        log.info("catalog read", extra={"products": len(self._products), "lanes": len(self._lanes)})
+
+    def _lane(self, model: str, embedder: Embedder) -> Lane:
+        live, bulk = (
+            Indexer(
+                embedder,
+                bulk=bulk,
+                max_document_chars=self._settings.max_document_chars,
+                attempts=self._settings.embedding_attempts,
+                searchable=self._searchable,
+            )
+            for bulk in (False, True)
+        )
+        return Lane(
+            model,
+            live=live,
+            bulk=bulk,
+            connect=self._connect_worker,
+            acknowledgements=self._acknowledgements,
+            suspend=self._suspend,
+            scanned=self._backfill_done,
+        )
+
+    def _connect_worker(self) -> Connection:
+        connection = connect(self._dsn, role="tidegate_worker", application="tidegate worker")
+        register_vectors(connection)
+        return connection
+
+    def _searchable(self, product: Product, rows: Sequence[RowWrite], moment: datetime) -> None:
+        self._histogram.add(product.product_id, [row.committed_at for row in rows if row.committed_at], moment)
+
+    def _suspend(self, product: Product, reason: str) -> None:
+        log.error("product suspended", extra={"product": product.contract.product, "reason": reason})
+        self._suspended.add(product.product_id)
+        with self._connect_worker() as connection:
+            connection.execute(self._static["suspend"], {"product_id": product.product_id, "reason": reason})
+
+    def _backfill_done(self, product: Product) -> None:
+        log.info("backfill done", extra={"product": product.contract.product})
+        with self._connect_worker() as connection:
+            connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
+        with connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner:
+            owner.execute(sql.SQL("ANALYZE {}").format(product.chunk_table))
+
+    def _keep_house(self) -> None:
+        """Once a second; an absent database is tried again at the next turn."""
+        connection: Connection | None = None
+        turn = 0
+        while True:
+            last = self._stopping.wait(_HOUSEKEEPING_S)
+            try:
+                if connection is None or connection.closed:
+                    connection = self._connect_worker()
+                self._turn(connection, turn)
+                turn += 1
+            except (psycopg.Error, TidegateError) as error:
+                log.warning("housekeeping waits", extra={"reason": str(error)})
+                if connection is not None:
+                    connection.close()
+            if last:
+                break
+        if connection is not None:
+            connection.close()
+
+    def _turn(self, connection: Connection, turn: int) -> None:
+        figures = self._histogram.drain()
+        if figures is not None:
+            connection.execute(self._static["freshness_add"], figures)
+        if self._stopping.is_set():
+            return
+        self._ask_for_backfills(connection)
+        self._regulate_backfill(connection)
+        self._retry_parked(connection)
+        if turn % 5 == 0:
+            self._build_vector_indexes()
+        if turn % _FORGET_EVERY == 0:
+            connection.execute(self._static["freshness_forget"])
+
+    def _ask_for_backfills(self, connection: Connection) -> None:
+        """Signals Debezium to read the tables of products that wait for it (incremental snapshot)."""
+        if not self._streaming.is_set():
+            return  # the engine does not see signals that are older than its start
+        tables = connection.execute(self._static["backfills_pending"]).fetchall()
+        if not self._backfills_checked:
+            tables += connection.execute(self._static["backfills_interrupted"]).fetchall()
+            _signal(connection, "resume-snapshot", {"type": "incremental"})
+            self._backfills_checked = True
+        if tables:
+            names = [f"{schema}.{table}" for schema, table in dict.fromkeys(tables)]
+            _signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
+            log.info("backfill asked for", extra={"tables": names})
+
+    def _regulate_backfill(self, connection: Connection) -> None:
+        """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
+        waiting = sum(lane.bulk_waiting for lane in self._lanes.values())
+        if not self._backfill_paused and waiting > BULK_HIGH:
+            _signal(connection, "pause-snapshot", {"type": "incremental"})
+            self._backfill_paused = True
+        elif self._backfill_paused and waiting < BULK_LOW:
+            _signal(connection, "resume-snapshot", {"type": "incremental"})
+            self._backfill_paused = False
+
+    def _retry_parked(self, connection: Connection) -> None:
+        for product in list(self._products.values()):
+            parameters = {"product_id": product.product_id}
+            due = connection.execute(self._static["dead_letters_due"], parameters).fetchall()
+            if due:
+                keys = [key for key, _, _ in due]
+                connection.execute(self._static["dead_letters_taken"], {**parameters, "keys": keys})
+            for key, position, _ in due:
+                event = parked_event(product, key, position)
+                lane = self._lanes[product.contract.embedding.model]
+                lane.retry(Item(product, key, event, [], retry=True))
+
+    def _build_vector_indexes(self) -> None:
+        if self._builder is not None and self._builder.is_alive():
+            return
+        self._builder = threading.Thread(target=self._build, name="vector-index", daemon=True)
+        self._builder.start()
+
+    def _build(self) -> None:
+        try:
+            with connect(self._dsn, role="tidegate_owner", application="tidegate house") as connection:
+                build_wanted(connection, self._settings.hnsw_from_chunks)
+        except (psycopg.Error, TidegateError) as error:
+            log.warning("vector index not built, tried again later", extra={"reason": str(error)})
+
+
+def _raise_mark(marks: dict[str, Mark], model: str, lsn: Lsn, as_of: datetime | None) -> None:
+    held = marks.get(model)
+    if held is None:
+        marks[model] = Mark(lsn, as_of)
+    else:
+        held.lsn = max(held.lsn, lsn)
+        if as_of is not None:
+            held.as_of = as_of if held.as_of is None else max(held.as_of, as_of)
+
+
+def _signal(connection: Connection, kind: str, data: dict[str, Any]) -> None:
+    connection.execute(queries("worker")["backfill_signal"], {"type": kind, "data": json.dumps(data)})
+

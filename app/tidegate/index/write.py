@@ -1,0 +1,182 @@
+"""What is to be written for a row, and the one transaction that writes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from pgvector import Vector
+from psycopg import sql
+
+from tidegate.capture.position import Position, lsn_text
+from tidegate.index.embedding.embedder import Vectors
+from tidegate.index.product import Product, Values
+from tidegate.sql import queries
+
+
+class Kind(StrEnum):
+    """What becomes of a row's chunks."""
+
+    INDEX = "index"
+    """They are replaced."""
+    CARRY = "carry"
+    """They stay; the columns beside them change."""
+    DELETE = "delete"
+    PARK = "park"
+    """They go, and a dead letter says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a row is parked. `retry_in`: after this time the worker tries again by itself; None: only when told."""
+
+    kind: str
+    text: str
+    retry_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowWrite:
+    """The write of one row.
+
+    Attributes:
+        key: the row's key in its written form (Product.key_text).
+        values: the needed columns; empty for DELETE and PARK.
+        chunks: texts, with `vectors` of the same length; for INDEX only.
+        chunk_count: chunks that the row has after the write.
+    """
+
+    kind: Kind
+    key: str
+    key_values: tuple[str, ...]
+    position: Position
+    committed_at: datetime | None
+    values: Values = field(default_factory=dict)
+    document_hash: bytes | None = None
+    chunks: Sequence[str] = ()
+    vectors: Vectors | None = None
+    chunk_count: int = 0
+    reason: Reason | None = None
+
+
+_LEDGER_STATES = {
+    Kind.INDEX: "indexed",
+    Kind.CARRY: "indexed",
+    Kind.DELETE: "deleted",
+    Kind.PARK: "parked",
+}
+
+
+class ChunkWriter:
+    """Writes the rows of one product: ledger first, then what the ledger let through.
+
+    The caller holds the transaction. No row is ever half written: its chunks are replaced in it.
+    """
+
+    def __init__(self, product: Product):
+        self._product = product
+        self._static = queries("worker")
+        contract = product.contract
+        self._carried = [column.name for column in contract.carried_columns]
+        types = contract.column_types
+        casts = {name: sql.SQL("%s::{}").format(sql.SQL(types[name])) for name in self._carried}  # type: ignore[arg-type]
+        match = sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), casts[name]) for name in product.key_names
+        )
+        table = product.chunk_table
+        self._delete = sql.SQL("DELETE FROM {} WHERE {}").format(table, match)
+        self._delete_all = sql.SQL("DELETE FROM {} WHERE position < %s::pg_lsn[]").format(table)
+        self._insert = sql.SQL(
+            "INSERT INTO {table} ({carried}, chunk_no, content, content_hash, embedding, position, committed_at, contract_version) "
+            "VALUES ({values}, %s, %s, sha256(convert_to(%s, 'UTF8')), %s, %s::pg_lsn[], %s, %s)"
+        ).format(
+            table=table,
+            carried=sql.SQL(", ").join(map(sql.Identifier, self._carried)),
+            values=sql.SQL(", ").join(casts[name] for name in self._carried),
+        )
+        self._carry = sql.SQL(
+            "UPDATE {table} SET ({carried}, position, committed_at, indexed_at, contract_version) = "
+            "ROW ({values}, %s::pg_lsn[], %s, clock_timestamp(), %s) WHERE {match}"
+        ).format(
+            table=table,
+            carried=sql.SQL(", ").join(map(sql.Identifier, self._carried)),
+            values=sql.SQL(", ").join(casts[name] for name in self._carried),
+            match=match,
+        )
+
+    def write(self, cursor: psycopg.Cursor[Any], rows: Sequence[RowWrite]) -> set[str]:
+        """Writes the rows that the ledger lets through and returns their keys.
+
+        Args:
+            rows: at most one a key.
+        """
+        product_id = self._product.product_id
+        rows = sorted(rows, key=lambda row: row.key)
+        cursor.execute(self._static["share_product"], {"product_id": product_id})
+        cursor.execute(
+            self._static["ledger_advance"],
+            {
+                "product_id": product_id,
+                "keys": [row.key for row in rows],
+                "after_commits": [lsn_text(row.position.after_commit) for row in rows],
+                "changes": [lsn_text(row.position.change) for row in rows],
+                "hashes": [row.document_hash for row in rows],
+                "chunks": [row.chunk_count for row in rows],
+                "states": [_LEDGER_STATES[row.kind] for row in rows],
+            },
+        )
+        won = {row[0] for row in cursor.fetchall()}
+        winners = [row for row in rows if row.key in won]
+        if not winners:
+            return won
+        removed = [row.key_values for row in winners if row.kind is not Kind.CARRY]
+        if removed:
+            cursor.executemany(self._delete, removed)
+        inserts = [parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)]
+        if inserts:
+            cursor.executemany(self._insert, inserts)
+        carries = [self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count]
+        if carries:
+            cursor.executemany(self._carry, carries)
+        cleared = [row.key for row in winners if row.kind is not Kind.PARK]
+        if cleared:
+            cursor.execute(self._static["dead_letters_clear"], {"product_id": product_id, "keys": cleared})
+        for row in winners:
+            if row.reason is not None:
+                cursor.execute(self._static["dead_letter_add"], self._letter(row, row.reason))
+        return won
+
+    def truncate(self, cursor: psycopg.Cursor[Any], position: Position) -> None:
+        """Removes everything that is older than the truncate, and fences what is still on its way."""
+        parameters = {"product_id": self._product.product_id, "position": position.text()}
+        for name in ("own_product", "truncate_mark", "truncate_ledger", "truncate_dead_letters"):
+            cursor.execute(self._static[name], parameters)
+        cursor.execute(self._delete_all, [position.text()])
+
+    def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
+        assert row.vectors is not None
+        carried = tuple(row.values[name] for name in self._carried)
+        version = self._product.contract.version
+        return [
+            (*carried, number, text, text, Vector(vector), row.position.text(), row.committed_at, version)
+            for number, (text, vector) in enumerate(zip(row.chunks, row.vectors, strict=True))
+        ]
+
+    def _carry_parameters(self, row: RowWrite) -> tuple[Any, ...]:
+        carried = tuple(row.values[name] for name in self._carried)
+        version = self._product.contract.version
+        return (*carried, row.position.text(), row.committed_at, version, *row.key_values)
+
+    def _letter(self, row: RowWrite, reason: Reason) -> Mapping[str, Any]:
+        return {
+            "product_id": self._product.product_id,
+            "key": row.key,
+            "position": row.position.text(),
+            "kind": reason.kind,
+            "reason": reason.text,
+            "retry_in": reason.retry_in,
+        }
+
+

@@ -1,0 +1,82 @@
+-- What readers may know of the products, and how fresh they are. Views run with their owner's rights on
+-- the control tables but show a reader only the products on whose chunk table they have SELECT.
+CREATE OR REPLACE VIEW tidegate.products WITH (security_barrier) AS
+SELECT p.product, p.domain, p.contract_version, p.chunk_schema, p.chunk_table, p.key_columns, p.model, p.dimension,
+       p.latency_ms, p.latency_percentile, p.state, p.state_reason, p.applied_at, p.backfilled_at
+FROM tidegate.product p
+WHERE has_table_privilege(format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT');
+COMMENT ON VIEW tidegate.products IS 'The products that the caller may search.';
+
+CREATE OR REPLACE VIEW tidegate.freshness WITH (security_barrier) AS
+WITH counted AS (
+    SELECT b.product_id, b.bucket, sum(b.events) AS events
+    FROM tidegate.freshness_bucket b
+    WHERE b.minute > now() - interval '1 hour'
+    GROUP BY b.product_id, b.bucket
+), cumulated AS (
+    SELECT c.product_id, power(1.05, c.bucket) AS ms, c.events,
+           sum(c.events) OVER (PARTITION BY c.product_id ORDER BY c.bucket) AS up_to,
+           sum(c.events) OVER (PARTITION BY c.product_id) AS total
+    FROM counted c
+), percentile AS (
+    SELECT c.product_id, max(c.total) AS changes,
+           min(c.ms) FILTER (WHERE c.up_to >= 0.50 * c.total) AS p50_ms,
+           min(c.ms) FILTER (WHERE c.up_to >= 0.95 * c.total) AS p95_ms,
+           min(c.ms) FILTER (WHERE c.up_to >= 0.99 * c.total) AS p99_ms,
+           min(c.ms) FILTER (WHERE c.up_to >= p.latency_percentile / 100 * c.total) AS sla_percentile_ms,
+           coalesce(sum(c.events) FILTER (WHERE c.ms <= p.latency_ms * 1.05), 0) / max(c.total) AS share_within_sla
+    FROM cumulated c JOIN tidegate.product p USING (product_id)
+    GROUP BY c.product_id
+)
+SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
+       round(q.p50_ms, 1)::float8 AS p50_ms, round(q.p95_ms, 1)::float8 AS p95_ms, round(q.p99_ms, 1)::float8 AS p99_ms,
+       p.latency_ms AS sla_ms, p.latency_percentile AS sla_percentile,
+       round(q.share_within_sla, 4)::float8 AS share_within_sla,
+       q.sla_percentile_ms <= p.latency_ms * 1.05 AS within_sla,
+       w.as_of, w.lsn AS watermark
+FROM tidegate.product p
+LEFT JOIN percentile q USING (product_id)
+LEFT JOIN tidegate.watermark w ON w.lane = p.model
+WHERE has_table_privilege(format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT');
+COMMENT ON VIEW tidegate.freshness IS
+    'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
+
+CREATE OR REPLACE FUNCTION tidegate.wait_for(lsn pg_lsn, timeout interval DEFAULT '2s', products text[] DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + timeout;
+    behind boolean;
+    named text;
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'tidegate.wait_for needs READ COMMITTED: a % transaction never sees the index move', current_setting('transaction_isolation')
+            USING HINT = 'Call it before the transaction, or set the isolation level to READ COMMITTED.';
+    END IF;
+    FOREACH named IN ARRAY coalesce(products, '{}') LOOP
+        IF NOT EXISTS (SELECT FROM tidegate.product p WHERE p.product = named) THEN
+            RAISE EXCEPTION 'product "%" is not published', named USING HINT = 'SELECT product FROM tidegate.products lists what you may search.';
+        END IF;
+    END LOOP;
+    -- Something to stop at: without it the stream's next event may be a heartbeat away. Not transactional,
+    -- so that it comes now; flushed, where the server can (17), else the WAL writer does it within 200 ms.
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        PERFORM pg_logical_emit_message(false, 'tidegate', 'watermark', true);
+    ELSE
+        PERFORM pg_logical_emit_message(false, 'tidegate', 'watermark');
+    END IF;
+    LOOP
+        SELECT coalesce(bool_or(w.lsn IS NULL OR w.lsn < wait_for.lsn), false) INTO behind
+        FROM (SELECT DISTINCT model FROM tidegate.product p WHERE products IS NULL OR p.product = ANY (products)) AS m
+        LEFT JOIN tidegate.watermark w ON w.lane = m.model;
+        IF NOT behind THEN
+            RETURN true;
+        ELSIF clock_timestamp() >= deadline THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tidegate.wait_for(pg_lsn, interval, text[]) IS
+    'Waits until everything committed before this position is in the index; false when the time is up. For reading your own writes: wait_for(pg_current_wal_insert_lsn()). Definer: reads the watermark.';

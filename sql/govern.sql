@@ -1,0 +1,84 @@
+-- source_table --
+SELECT c.oid, c.relkind::text, c.relreplident::text, c.relrowsecurity,
+       pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE') AS owned,
+       c.relispartition
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
+
+-- source_columns --
+SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype::text
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum;
+
+-- source_key --
+SELECT array_agg(a.attname::text ORDER BY k.place)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = %(oid)s AND i.indisprimary;
+
+-- type_name --
+SELECT pg_catalog.format_type(pg_catalog.to_regtype(%(type)s), NULL), pg_catalog.to_regtype(%(type)s) IS NULL;
+
+-- blind_roles --
+-- Roles that must read the whole source but that its row-level security may hide rows from.
+SELECT r.rolname
+FROM pg_catalog.pg_roles r
+WHERE r.rolname IN ('tidegate_worker', 'tidegate_owner', session_user)
+  AND NOT r.rolsuper AND NOT r.rolbypassrls
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy p
+                  WHERE p.polrelid = %(oid)s AND p.polpermissive AND p.polcmd IN ('r', '*')
+                    AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'
+                    AND (r.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)))
+ORDER BY 1;
+
+-- role_exists --
+SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(roles)s);
+
+-- reader_members --
+SELECT r.rolname FROM pg_catalog.pg_roles r
+WHERE r.rolname = ANY (%(roles)s) AND pg_catalog.pg_has_role(r.oid, 'tidegate_reader', 'USAGE');
+
+-- published_product --
+SELECT p.product_id, p.contract, p.contract_version, p.contract_text, p.model, p.dimension, p.state
+FROM tidegate.product p WHERE p.product = %(product)s;
+
+-- source_taken --
+SELECT product FROM tidegate.product WHERE source_schema = %(schema)s AND source_table = %(table)s AND product <> %(product)s;
+
+-- chunk_table --
+SELECT c.oid, c.relowner::regrole::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
+
+-- policies --
+SELECT p.polname, pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p WHERE p.polrelid = %(oid)s;
+
+-- in_publication --
+SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'tidegate' AND schemaname = %(schema)s AND tablename = %(table)s);
+
+-- publish --
+INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,
+    chunk_schema, chunk_table, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
+VALUES (%(product)s, %(domain)s, %(version)s, %(contract)s, %(text)s, %(source_schema)s, %(source_table)s,
+    %(chunk_schema)s, %(chunk_table)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
+    'pending', session_user)
+ON CONFLICT (product) DO UPDATE
+SET contract_version = excluded.contract_version, contract = excluded.contract, contract_text = excluded.contract_text,
+    source_schema = excluded.source_schema, source_table = excluded.source_table, key_columns = excluded.key_columns,
+    model = excluded.model, dimension = excluded.dimension, latency_ms = excluded.latency_ms,
+    latency_percentile = excluded.latency_percentile, applied_by = session_user, applied_at = clock_timestamp(),
+    state = CASE WHEN %(backfill)s THEN 'pending' ELSE p.state END,
+    state_reason = CASE WHEN %(backfill)s THEN NULL ELSE p.state_reason END;
+
+-- record --
+INSERT INTO tidegate.contract_version (product, version, contract_sha256, contract, contract_text, statements, applied_by)
+VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s, session_user)
+ON CONFLICT DO NOTHING;
+
+-- forget_rows --
+DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.product_id AND p.product = %(product)s;
+
+-- announce --
+SELECT pg_catalog.pg_logical_emit_message(true, 'tidegate', 'catalog');

@@ -1,0 +1,12 @@
+-- Who may use what in the control schema. Nothing here is for PUBLIC.
+REVOKE ALL ON ALL TABLES IN SCHEMA tidegate FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
+GRANT USAGE ON SCHEMA tidegate TO tidegate_reader, tidegate_worker, tidegate_admin;
+GRANT SELECT ON tidegate.products, tidegate.freshness TO tidegate_reader;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidegate TO tidegate_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.ledger, tidegate.dead_letter, tidegate.watermark, tidegate.freshness_bucket TO tidegate_worker;
+GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at) ON tidegate.product TO tidegate_worker;
+GRANT SELECT, INSERT ON tidegate.signal TO tidegate_worker;
+GRANT SELECT ON tidegate.debezium_offset TO tidegate_worker;
+GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_letter, tidegate.watermark TO tidegate_admin;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;

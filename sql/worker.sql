@@ -1,0 +1,120 @@
+-- published --
+SELECT product_id, contract, dimension, state, latency_ms
+FROM tidegate.product;
+
+-- ledger_lookup --
+SELECT key, position::text, document_hash, state, chunks
+FROM tidegate.ledger
+WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+
+-- share_product --
+-- Writers of rows share the product; a truncate has it alone: none of them can write an older row after it.
+SELECT pg_advisory_xact_lock_shared(1953064807, %(product_id)s);
+
+-- own_product --
+SELECT pg_advisory_xact_lock(1953064807, %(product_id)s);
+
+-- ledger_advance --
+-- The fence. No row back: a newer version, or a truncate, is already there. The row lock orders the writers
+-- of one key. A parked row may be written again at its own position: that is the retry.
+INSERT INTO tidegate.ledger AS l (product_id, key, position, document_hash, chunks, state)
+SELECT %(product_id)s, n.key, ARRAY[n.after_commit, n.change], n.document_hash, n.chunks, n.state
+FROM unnest(%(keys)s::text[], %(after_commits)s::pg_lsn[], %(changes)s::pg_lsn[], %(hashes)s::bytea[], %(chunks)s::int[],
+            %(states)s::text[]) AS n (key, after_commit, change, document_hash, chunks, state)
+WHERE coalesce((SELECT p.truncated_at FROM tidegate.product p WHERE p.product_id = %(product_id)s) < ARRAY[n.after_commit, n.change], true)
+ORDER BY n.key
+ON CONFLICT (product_id, key) DO UPDATE
+SET position = excluded.position, document_hash = excluded.document_hash, chunks = excluded.chunks,
+    state = excluded.state, written_at = clock_timestamp()
+WHERE l.position < excluded.position OR (l.position = excluded.position AND l.state = 'parked')
+RETURNING l.key;
+
+-- dead_letters_clear --
+DELETE FROM tidegate.dead_letter WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+
+-- dead_letter_add --
+INSERT INTO tidegate.dead_letter AS d (product_id, key, position, kind, reason, retry_at)
+VALUES (%(product_id)s, %(key)s, %(position)s, %(kind)s, %(reason)s, clock_timestamp() + %(retry_in)s)
+ON CONFLICT (product_id, key) DO UPDATE
+SET position = excluded.position, kind = excluded.kind, reason = excluded.reason, attempts = d.attempts + 1,
+    last_at = clock_timestamp(),
+    retry_at = clock_timestamp() + %(retry_in)s * power(2, least(d.attempts, 7));
+
+-- dead_letters_due --
+SELECT d.key, d.position::text, d.attempts
+FROM tidegate.dead_letter d
+WHERE d.product_id = %(product_id)s AND d.retry_at <= clock_timestamp()
+ORDER BY d.retry_at LIMIT 200;
+
+-- dead_letters_taken --
+-- Should the worker die with them in hand, they come back later.
+UPDATE tidegate.dead_letter SET retry_at = clock_timestamp() + interval '10 minutes' WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+
+-- truncate_ledger --
+DELETE FROM tidegate.ledger WHERE product_id = %(product_id)s AND position < %(position)s::pg_lsn[];
+
+-- truncate_dead_letters --
+DELETE FROM tidegate.dead_letter WHERE product_id = %(product_id)s AND position < %(position)s::pg_lsn[];
+
+-- truncate_mark --
+UPDATE tidegate.product SET truncated_at = %(position)s::pg_lsn[]
+WHERE product_id = %(product_id)s AND coalesce(truncated_at < %(position)s::pg_lsn[], true);
+
+-- watermark_move --
+-- A message has no commit time: it moves the lsn only.
+INSERT INTO tidegate.watermark AS w (lane, lsn, as_of)
+SELECT m.lane, m.lsn, coalesce(m.as_of, h.as_of)
+FROM (VALUES (%(lane)s::text, %(lsn)s::pg_lsn, %(as_of)s::timestamptz)) AS m (lane, lsn, as_of)
+LEFT JOIN tidegate.watermark h USING (lane)
+WHERE coalesce(m.as_of, h.as_of) IS NOT NULL
+ON CONFLICT (lane) DO UPDATE
+SET lsn = greatest(w.lsn, excluded.lsn), as_of = greatest(w.as_of, excluded.as_of), updated_at = clock_timestamp();
+
+-- now --
+SELECT clock_timestamp();
+
+-- freshness_add --
+INSERT INTO tidegate.freshness_bucket AS f (product_id, minute, bucket, events)
+SELECT p.product_id, n.minute, n.bucket, n.events
+FROM unnest(%(product_ids)s::int[], %(minutes)s::timestamptz[], %(buckets)s::int[], %(events)s::bigint[])
+         AS n (product_id, minute, bucket, events)
+JOIN tidegate.product p USING (product_id)
+ON CONFLICT (product_id, minute, bucket) DO UPDATE SET events = f.events + excluded.events;
+
+-- freshness_forget --
+DELETE FROM tidegate.freshness_bucket WHERE minute < clock_timestamp() - interval '24 hours';
+
+-- backfills_pending --
+UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
+WHERE state = 'pending'
+RETURNING source_schema, source_table;
+
+-- backfills_interrupted --
+-- Asked for, but the engine's own state (kept with its offset) does not know of it: it was killed in between.
+SELECT p.source_schema, p.source_table
+FROM tidegate.product p
+WHERE p.state = 'backfilling'
+  AND NOT EXISTS (SELECT FROM tidegate.debezium_offset o
+                  WHERE o.offset_val::jsonb ->> 'incremental_snapshot_collections' LIKE '%%' || p.source_schema || '.' || p.source_table || '"%%');
+
+-- backfill_signal --
+INSERT INTO tidegate.signal (id, type, data) VALUES (gen_random_uuid(), %(type)s, %(data)s);
+
+-- signals_forget --
+DELETE FROM tidegate.signal;
+
+-- backfill_done --
+UPDATE tidegate.product SET state = 'live', backfilled_at = clock_timestamp()
+WHERE product_id = %(product_id)s AND state = 'backfilling';
+
+-- suspend --
+UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE product_id = %(product_id)s;
+
+-- vector_index_wanted --
+SELECT n.nspname, c.relname
+FROM tidegate.product p
+JOIN pg_catalog.pg_namespace n ON n.nspname = p.chunk_schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
+WHERE p.state = 'live' AND c.reltuples >= %(chunks)s
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am a ON a.oid = x.relam
+                  WHERE i.indrelid = c.oid AND a.amname = 'hnsw' AND i.indisvalid);
