@@ -44,10 +44,9 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
         if role is not None:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     except psycopg.Error as error:
+        login = connection.info.user
         connection.close()
-        raise ConnectionFailed(
-            f'login "{connection.info.user}" may not act as "{role}": {error.diag.message_primary}'
-        ) from None
+        raise ConnectionFailed(f'login "{login}" may not act as "{role}": {error.diag.message_primary}') from None
     return connection
 
 

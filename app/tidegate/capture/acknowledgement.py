@@ -49,6 +49,7 @@ class Acknowledgements(Generic[T]):
         with self._lock:
             while self._batches and self._batches[0][0] <= self._low:
                 offset = self._batches.popleft()[1]
+            self._lock.notify_all()
         return offset
 
     @property
@@ -57,7 +58,9 @@ class Acknowledgements(Generic[T]):
         with self._lock:
             return self._next - self._low - len(self._finished)
 
-    def wait_until_finished(self, timeout: float | None) -> bool:
-        """Waits until nothing is outstanding; False when `timeout` seconds are up before."""
+    def wait_until_acknowledged(self, timeout: float) -> bool:
+        """Waits until no finished batch is left to be acknowledged; False when `timeout` seconds are up before."""
         with self._lock:
-            return self._lock.wait_for(lambda: self._low == self._next, timeout)
+            return self._lock.wait_for(
+                lambda: not self._batches or self._batches[0][0] > self._low, timeout
+            )

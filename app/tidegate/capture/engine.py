@@ -27,7 +27,10 @@ class Receiver(Protocol):
     """Takes the events of the stream. It may block: that is the back-pressure."""
 
     def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
-        """Takes numbered events in stream order, and later finishes every number at the acknowledgements."""
+        """Takes numbered events in stream order, and later finishes every number at the acknowledgements.
+
+        Events that are not taken (at the end) are not finished, and thus come again after the next start.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class Lane:
         self._later: list[tuple[float, Item]] = []
         self._held: set[int] = set()
         self._mark: Mark | None = None
+        self._working: set[str] = set()
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True)
@@ -92,10 +93,21 @@ class Lane:
         for thread in self._threads:
             thread.start()
 
+    def drain(self, timeout: float) -> bool:
+        """Waits until every live change is written; False when `timeout` seconds are up before."""
+        with self._changed:
+            self._bulk.clear()
+            return self._changed.wait_for(
+                lambda: not (self._live or self._later or self._mark or self._working), timeout
+            )
+
     def stop(self) -> None:
-        """Ends both loops after what they hold; drain before, or the rest comes again after the next start."""
+        """Ends both loops after what they hold; what waits comes again after the next start."""
         with self._changed:
             self._stopping = True
+            self._live.clear()
+            self._bulk.clear()
+            self._later.clear()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
@@ -183,6 +195,8 @@ class Lane:
                 mark, self._mark = self._mark, None
             elif not items and not self._stopping:
                 self._changed.wait(0.05)  # the mark waits for rows that are held up
+            if items or mark:
+                self._working.add("live")
             self._changed.notify_all()
             return items, mark
 
@@ -202,6 +216,8 @@ class Lane:
                     self._acknowledgements.finish(entry.numbers)
                 else:
                     items.append(self._bulk.pop(key))  # type: ignore[arg-type]
+            if items:
+                self._working.add("bulk")
             self._changed.notify_all()
             return items, None
 
@@ -214,6 +230,9 @@ class Lane:
                     break
                 continue
             connection = self._process(name, connection, indexer, items, mark)
+            with self._changed:
+                self._working.discard(name)
+                self._changed.notify_all()
         if connection is not None:
             connection.close()
 

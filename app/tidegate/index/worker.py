@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -52,6 +53,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._stopping = threading.Event()
         self._streaming = threading.Event()
+        self._closed = threading.Event()
         self._backfill_paused = False
         self._house = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._builder: threading.Thread | None = None
@@ -63,12 +65,23 @@ class Worker:
             self._load_catalog(connection)
         self._house.start()
 
-    def drain(self, timeout: float | None) -> bool:
-        """Waits until every event that was received is finished."""
-        return self._acknowledgements.wait_until_finished(timeout)
+    @property
+    def streaming(self) -> bool:
+        """Whether events have come since the start."""
+        return self._streaming.is_set()
+
+    def drain(self, timeout: float) -> bool:
+        """Takes no more events and waits until every live change that was taken is written.
+
+        What waits in bulk is left: it is not acknowledged and comes again after the next start.
+        """
+        self._closed.set()
+        deadline = time.monotonic() + timeout
+        return all([lane.drain(max(0.0, deadline - time.monotonic())) for lane in self._lanes.values()])
 
     def stop(self) -> None:
         """Ends all loops after what they hold, and writes the last freshness figures."""
+        self._closed.set()
         self._stopping.set()
         for lane in self._lanes.values():
             lane.stop()
@@ -78,6 +91,8 @@ class Worker:
     def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
         """See capture/engine.py, Receiver."""
         self._streaming.set()
+        if self._closed.is_set():
+            return
         marks: dict[str, Mark] = {}
         for number, event in events:
             match event:

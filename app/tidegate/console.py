@@ -1,0 +1,134 @@
+"""What the commands print: data to stdout, talk to stderr."""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tidegate.observe.dead_letters import DeadLetter
+from tidegate.observe.status import CaptureStatus, ProductStatus
+from tidegate.query.answer import Answer
+from tidegate.query.hit import Hit
+
+# Where no terminal says how wide it is, lines are as long as they need to be.
+_WIDTH = None if sys.stdout.isatty() else 250
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_RECORD_FIELDS = set(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+
+
+class FactFormatter(logging.Formatter):
+    """`12:00:01 INFO tidegate.index.worker backfill done product=support.ticket`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with the record's extra fields as name=value."""
+        facts = [f"{name}={value}" for name, value in record.__dict__.items() if name not in _RECORD_FIELDS]
+        return " ".join((super().format(record), *facts))
+
+
+def set_up_logging(level: str) -> None:
+    """Logs to stderr; Alembic and litellm only from warnings up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FactFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("tidegate").setLevel(level.upper())
+
+
+def print_json(data: Any) -> None:
+    """One JSON value; dataclasses as objects, moments in ISO."""
+    print(json.dumps(data, default=_jsonable, ensure_ascii=False, indent=2))
+
+
+def _jsonable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return str(value)
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit with its score."""
+    return {**dataclasses.asdict(hit), "score": round(hit.score, 6)}
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """A line a hit and its text below."""
+    if not hits:
+        err.print("no row that this role may see was found")
+    for hit in hits:
+        out.print(f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}")
+        out.print(f"       {escape(shorten(hit.content))}")
+
+
+def print_answer(answer: Answer) -> None:
+    """The text, its citations, and how fresh it is."""
+    out.print(escape(answer.text))
+    for number, hit in enumerate(answer.citations, 1):
+        out.print(f"  {escape(f'[{number}]')} {escape(hit.citation)}: {escape(shorten(hit.content, 100))}")
+    out.print(f"  as of {moment(answer.as_of)}" + (f", by {answer.model}" if answer.model else ", extracted"))
+
+
+def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> None:
+    """The slot, and a row a product."""
+    if not capture.exists:
+        out.print(f'slot {capture.slot}: not there yet; "tidegate run" makes it')
+    else:
+        state = "active" if capture.active else 'not active; is "tidegate run" running?'
+        out.print(f"slot {capture.slot}: {state}, {(capture.behind_bytes or 0) / 1024:,.0f} KiB not confirmed")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("product", "version", "state", "rows", "chunks", "p50", "p95", "p99", "SLA", "within", "as of", "dead"):
+        table.add_column(name, justify="right" if name in ("rows", "chunks", "p50", "p95", "p99", "dead") else "left")
+    for p in products:
+        sla = "-" if p.sla_ms is None else f"p{p.sla_percentile:g} {p.sla_ms} ms"
+        within = "-" if p.within_sla is None else f"{'yes' if p.within_sla else '[red]no[/red]'} ({p.share_within_sla:.1%})"
+        table.add_row(
+            p.product, p.contract_version, p.state, f"{p.rows:,}", f"{p.chunks:,}", _ms(p.p50_ms), _ms(p.p95_ms),
+            _ms(p.p99_ms), sla, within, moment(p.as_of), str(p.dead_letters),
+        )  # fmt: skip
+    out.print(table)
+    for p in products:
+        if p.state_reason:
+            out.print(f"{p.product} is {p.state}: {escape(p.state_reason)}")
+
+
+def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
+    """A line a parked row."""
+    if not letters:
+        err.print("no dead letters")
+    for letter in letters:
+        again = f", tried again {moment(letter.retry_at)}" if letter.retry_at else ""
+        out.print(
+            f"{letter.id}  {letter.product}  {escape(letter.key)}  {letter.kind}: {escape(letter.reason)} "
+            f"({letter.attempts} attempts, last {moment(letter.last_at)}{again})"
+        )
+
+
+def moment(value: datetime | None) -> str:
+    """A time in UTC, to the millisecond; `-` where there is none."""
+    return "-" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}Z"
+
+
+def shorten(text: str, most: int = 160) -> str:
+    """The text in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def escape(text: str) -> str:
+    """Text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"

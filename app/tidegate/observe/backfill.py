@@ -1,0 +1,39 @@
+"""Progress of backfills."""
+
+import time
+from collections.abc import Sequence
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tidegate.console import err
+from tidegate.database import Connection
+from tidegate.errors import TidegateError
+from tidegate.observe.status import product_status
+
+
+class BackfillStopped(TidegateError):
+    """A product was suspended before its backfill was done."""
+
+
+def wait_until_live(connection: Connection, products: Sequence[str], poll_s: float = 0.2) -> None:
+    """Waits until every product's rows are in the index; shows a progress bar on a terminal.
+
+    Raises:
+        BackfillStopped: a product was suspended; says why.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        tasks = {name: progress.add_task(name, total=None) for name in products}
+        while True:
+            states = [status for status in product_status(connection) if status.product in tasks]
+            for status in states:
+                total = max(status.source_rows_estimate or 0, status.rows)
+                done = status.state == "live"
+                progress.update(
+                    tasks[status.product], completed=status.rows, total=status.rows if done else total or None
+                )
+                if status.state == "suspended":
+                    raise BackfillStopped(f"{status.product} is suspended: {status.state_reason}")
+            if all(status.state == "live" for status in states):
+                return
+            time.sleep(poll_s)

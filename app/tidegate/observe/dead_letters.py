@@ -1,0 +1,44 @@
+"""Parked rows: to list, to try again, to drop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidegate.database import Connection
+from tidegate.sql import queries
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A parked row. `key` is its key as JSON; its contents are kept nowhere. `retry_at`: when it is tried next."""
+
+    id: int
+    product: str
+    key: str
+    kind: str
+    reason: str
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    retry_at: datetime | None
+
+
+def list_dead_letters(connection: Connection, product: str | None = None) -> list[DeadLetter]:
+    """All, or those of a product, oldest first."""
+    rows = connection.execute(queries("status")["dead_letters"], {"product": product}).fetchall()
+    return [DeadLetter(*row) for row in rows]
+
+
+def retry_dead_letters(connection: Connection, product: str | None, ids: Sequence[int] | None) -> int:
+    """Lets the worker read these rows from the source and index them again; returns how many."""
+    return _change(connection, "dead_letters_retry", product, ids)
+
+
+def drop_dead_letters(connection: Connection, product: str | None, ids: Sequence[int] | None) -> int:
+    """Forgets them: the rows stay unsearchable until they change again; returns how many."""
+    return _change(connection, "dead_letters_drop", product, ids)
+
+
+def _change(connection: Connection, name: str, product: str | None, ids: Sequence[int] | None) -> int:
+    parameters = {"product": product, "ids": None if ids is None else list(ids)}
+    return connection.execute(queries("status")[name], parameters).rowcount

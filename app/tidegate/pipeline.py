@@ -1,0 +1,137 @@
+"""Engine and worker in one process: what `tidegate run` runs."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.engine import EmbeddedEngine, EngineConfig
+from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
+from tidegate.database import connect
+from tidegate.errors import TidegateError
+from tidegate.govern.control_schema import NotInitialised, ServerUnfit, check_server, require_current
+from tidegate.index.embedding.registry import Embedders
+from tidegate.index.product import published
+from tidegate.index.worker import Worker
+from tidegate.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 20.0
+_RESTART_FIRST_S, _RESTART_MOST_S = 1.0, 15.0
+
+
+class Pipeline:
+    """One engine and one worker. Not to be started twice: a new one takes over where it left off."""
+
+    def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
+        self._dsn = _complete(dsn)
+        with connect(self._dsn) as connection:
+            check_server(connection)
+            require_current(connection)
+            slot = settings.slot or default_slot(connection.info.dbname)
+            ensure_slot(connection, slot)
+            products = published(connection, embedders)
+        config = EngineConfig(
+            dsn=self._dsn,
+            slot=slot,
+            poll_ms=settings.poll_interval_ms,
+            heartbeat_ms=settings.heartbeat_ms,
+            heap_mb=settings.jvm_heap_mb,
+            excluded_columns=tuple(
+                f"{schema}.{table}.{column.name}"
+                for (schema, table), product in products.items()
+                for column in product.contract.columns
+                if column.name not in product.needed
+            ),
+        )
+        self._acknowledgements: Acknowledgements[Any] = Acknowledgements()
+        self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements)
+        self._engine = EmbeddedEngine(config, self._worker, self._acknowledgements)
+
+    def start(self) -> None:
+        """Starts the worker, then the engine."""
+        self._worker.start()
+        self._engine.start()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the first events have come: from now on changes are seen as they are committed."""
+        return self._worker.streaming
+
+    def failure(self) -> TidegateError | None:
+        """Why the engine stopped by itself, if it did."""
+        return self._engine.failure()
+
+    def stop(self) -> bool:
+        """Writes what was taken, acknowledges it, and ends. False: not everything could be written in time;
+        it comes again after the next start."""
+        drained = self._worker.drain(DRAIN_S)
+        if self._engine.failure() is None:
+            self._provoke_batch()
+            self._acknowledgements.wait_until_acknowledged(3.0)
+        self._engine.stop()
+        self._worker.stop()
+        return drained
+
+    def _provoke_batch(self) -> None:
+        """Batches are acknowledged when the next one comes; this makes one come now."""
+        try:
+            with connect(self._dsn) as connection:
+                connection.execute("SELECT pg_logical_emit_message(true, 'tidegate', 'stop')")
+        except TidegateError as error:
+            log.warning("last batch is not acknowledged, it comes again", extra={"reason": str(error)})
+
+
+def run_until(
+    stop: threading.Event,
+    dsn: str,
+    settings: Settings,
+    embedders: Embedders,
+    started: Callable[[Pipeline], None] = lambda _: None,
+) -> None:
+    """Runs pipelines, one after the other fails, until `stop` is set.
+
+    A database that is away is waited for; what needs a person is raised.
+
+    Raises:
+        SlotMissing, ServerUnfit, NotInitialised: see there.
+    """
+    pause = _RESTART_FIRST_S
+    first = True
+    while not stop.is_set():
+        try:
+            pipeline = Pipeline(dsn, settings, embedders)
+            pipeline.start()
+            started(pipeline)
+            first = False
+            failure = None
+            while failure is None and not stop.wait(0.2):
+                failure = pipeline.failure()
+                pause = _RESTART_FIRST_S if pipeline.streaming else pause
+            drained = pipeline.stop()
+            if failure is None:
+                log.info("stopped", extra={"drained": drained})
+                return
+            raise failure
+        except (SlotMissing, ServerUnfit, NotInitialised):
+            raise
+        except TidegateError as error:
+            if first:
+                raise
+            log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pause})
+            stop.wait(pause)
+            pause = min(pause * 2, _RESTART_MOST_S)
+
+
+def _complete(dsn: str) -> str:
+    """The DSN with the parts that libpq would take from the environment: Debezium does not look there."""
+    with connect(dsn) as connection:
+        info = connection.info
+        parts = {"host": info.host, "port": str(info.port), "user": info.user, "dbname": info.dbname}
+        if info.password:
+            parts["password"] = info.password
+    return make_conninfo(**{**conninfo_to_dict(dsn), **parts})

@@ -1,0 +1,133 @@
+"""The helper for Python: `tidegate.connect(dsn).search("…")`."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from psycopg import sql
+from psycopg_pool import ConnectionPool
+
+from tidegate.database import Connection, connect, register_vectors
+from tidegate.errors import UsageError
+from tidegate.index.embedding.registry import Embedders
+from tidegate.query import search as searching
+from tidegate.query.answer import Answer, extract, generate
+from tidegate.query.hit import Hit
+from tidegate.query.search import Consistency
+from tidegate.settings import Settings
+
+_POOL_SIZE = 4
+
+
+class Client:
+    """Searches as the DSN's login, or as a role that this login may take. Thread-safe; closes as a context."""
+
+    def __init__(self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None):
+        connect(dsn, role=role).close()  # says at once, and plainly, what is wrong with the DSN or the role
+        self._dsn = dsn
+        self._settings = settings
+        self._role = role
+        self._embedders = embedders or Embedders(settings)
+        self._pool: ConnectionPool[Connection] | None = None
+        self._lock = threading.Lock()
+
+    def search(
+        self,
+        question: str,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+    ) -> list[Hit]:
+        """The k rows nearest to the question that the caller may see, nearest first.
+
+        Args:
+            k: 1 to 10,000.
+            products: `domain.table`; None: all that are offered to the caller.
+            consistency: `strict` checks each hit against the live source row; `eventual` reads the index only.
+
+        Raises:
+            UsageError: an empty question, or a product that is not offered.
+            SearchRefused, EmbedderUnavailable: see tidegate.query.search.
+        """
+        if isinstance(products, str):
+            raise UsageError(f'products is the text "{products}"; pass a list: ["{products}"]')
+        with self._connection() as connection:
+            return searching.search(
+                connection, self._embedders, question, k=k, products=products, consistency=consistency
+            )
+
+    def ask(self, question: str, k: int = 5, products: Sequence[str] | None = None) -> Answer:
+        """An answer from the k nearest rows that the caller may see, with citations and `as_of`.
+
+        By the language model of TIDEGATE_LLM where one is set, else extracted word for word.
+
+        Raises:
+            UsageError, SearchRefused, EmbedderUnavailable: as `search`.
+            ModelUnavailable: the language model does not answer.
+        """
+        with self._connection() as connection:
+            # Before the search: what it finds is at least as new.
+            moment = searching.as_of(connection, products)
+        hits = self.search(question, k, products)
+        if self._settings.llm:
+            return generate(
+                question,
+                hits,
+                model=self._settings.llm,
+                api_base=self._settings.api_base,
+                timeout_s=self._settings.embedding_timeout_s,
+                as_of=moment,
+            )
+        return extract(question, hits, self._embedders.of("local/all-minilm-l6-v2"), moment)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=_POOL_SIZE,
+                    kwargs={"autocommit": True, "options": "-c timezone=UTC -c datestyle=ISO,YMD"},
+                    configure=self._configure,
+                    open=True,
+                )
+            pool = self._pool
+        with pool.connection() as connection:
+            yield connection
+
+    def _configure(self, connection: Connection) -> None:
+        register_vectors(connection)
+        if self._role is not None:
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
+
+
+def open_client(dsn: str | None = None, *, role: str | None = None) -> Client:
+    """A client for the database of `dsn` (default: TIDEGATE_DSN), as its login or as `role`.
+
+    Raises:
+        UsageError: neither `dsn` nor TIDEGATE_DSN.
+        ConnectionFailed: not reachable, or the login may not take the role.
+    """
+    settings = Settings()
+    dsn = dsn or settings.dsn
+    if dsn is None:
+        raise UsageError("no DSN: pass it to tidegate.connect, or set TIDEGATE_DSN")
+    return Client(dsn, settings, role=role)

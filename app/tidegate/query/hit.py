@@ -1,0 +1,38 @@
+"""What a search finds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The best chunk of a source row.
+
+    Attributes:
+        key: the row's key columns.
+        distance: cosine distance, 0 (same direction) to 2.
+        committed_at: when the change that is shown was committed; a backfilled row: when it was read.
+        consistency: `strict` (checked against the live row) or `eventual`.
+    """
+
+    product: str
+    key: Mapping[str, Any]
+    chunk_no: int
+    content: str
+    distance: float
+    committed_at: datetime | None
+    indexed_at: datetime
+    contract_version: str
+    consistency: str
+
+    @property
+    def score(self) -> float:
+        """Cosine similarity, 1 − distance."""
+        return 1.0 - self.distance
+
+    @property
+    def citation(self) -> str:
+        """Product and key in one word: `support.ticket[42]`."""
+        return f"{self.product}[{','.join(str(value) for value in self.key.values())}]"

@@ -1,0 +1,33 @@
+-- status --
+SELECT p.product, p.contract_version, p.state, p.state_reason, p.model,
+       (SELECT count(*) FROM tidegate.ledger l WHERE l.product_id = p.product_id AND l.state = 'indexed') AS rows,
+       (SELECT coalesce(sum(l.chunks), 0)::bigint FROM tidegate.ledger l WHERE l.product_id = p.product_id AND l.state = 'indexed') AS chunks,
+       (SELECT count(*) FROM tidegate.dead_letter d WHERE d.product_id = p.product_id) AS dead_letters,
+       f.changes, f.p50_ms, f.p95_ms, f.p99_ms, f.sla_ms, f.sla_percentile, f.share_within_sla, f.within_sla,
+       f.as_of, f.watermark::text,
+       (SELECT greatest(c.reltuples, 0)::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = p.source_schema AND c.relname = p.source_table) AS source_rows_estimate
+FROM tidegate.product p
+JOIN tidegate.freshness f USING (product)
+ORDER BY p.product;
+
+-- slot --
+SELECT active, confirmed_flush_lsn::text, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint AS behind_bytes
+FROM pg_catalog.pg_replication_slots WHERE slot_name = %(slot)s;
+
+-- dead_letters --
+SELECT d.dead_letter_id, p.product, d.key, d.kind, d.reason, d.attempts, d.first_at, d.last_at, d.retry_at
+FROM tidegate.dead_letter d JOIN tidegate.product p USING (product_id)
+WHERE (%(product)s::text IS NULL OR p.product = %(product)s)
+ORDER BY d.dead_letter_id;
+
+-- dead_letters_retry --
+UPDATE tidegate.dead_letter d SET retry_at = clock_timestamp()
+FROM tidegate.product p
+WHERE p.product_id = d.product_id AND (%(product)s::text IS NULL OR p.product = %(product)s)
+  AND (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s));
+
+-- dead_letters_drop --
+DELETE FROM tidegate.dead_letter d USING tidegate.product p
+WHERE p.product_id = d.product_id AND (%(product)s::text IS NULL OR p.product = %(product)s)
+  AND (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s));
