@@ -22,9 +22,7 @@ def run_offline() -> None:
 def run_online() -> None:
     connection = context.config.attributes["connection"]
     connection.execute(text("SET LOCAL ROLE tidegate_owner"))
-    context.configure(
-        connection=connection, version_table=VERSION_TABLE, version_table_schema=CONTROL_SCHEMA
-    )
+    context.configure(connection=connection, version_table=VERSION_TABLE, version_table_schema=CONTROL_SCHEMA)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -23,9 +23,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 local_app = typer.Typer(help="The embedded Postgres by itself.", no_args_is_help=True)
-principal_app = typer.Typer(help="Attributes of roles, which access rules compare rows with.", no_args_is_help=True)
+principal_app = typer.Typer(
+    help="Attributes of roles, which access rules compare rows with.", no_args_is_help=True
+)
 letters_app = typer.Typer(help="Rows that could not be indexed.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measurements: one JSON object each, beside a floor of the same run.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measurements: one JSON object each, beside a floor of the same run.", no_args_is_help=True
+)
 app.add_typer(local_app, name="local")
 app.add_typer(principal_app, name="principal")
 app.add_typer(letters_app, name="dead-letters")
@@ -37,7 +41,9 @@ Dsn = Annotated[
 ]
 Slot = Annotated[
     str | None,
-    typer.Option(envvar="TIDEGATE_SLOT", help="Replication slot; default tidegate_<database>.", show_default=False),
+    typer.Option(
+        envvar="TIDEGATE_SLOT", help="Replication slot; default tidegate_<database>.", show_default=False
+    ),
 ]
 As = Annotated[
     str | None,
@@ -46,7 +52,9 @@ As = Annotated[
 Count = Annotated[int, typer.Option("-k", "--k", envvar="TIDEGATE_K", min=1, max=10000, help="Rows to find.")]
 Products = Annotated[
     list[str] | None,
-    typer.Option("--product", envvar="TIDEGATE_PRODUCT", help="Product to search; may be repeated.", show_default=False),
+    typer.Option(
+        "--product", envvar="TIDEGATE_PRODUCT", help="Product to search; may be repeated.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", envvar="TIDEGATE_JSON", help="JSON to stdout.")]
 Data = Annotated[
@@ -58,7 +66,9 @@ Data = Annotated[
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    log_level: Annotated[str, typer.Option(envvar="TIDEGATE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Annotated[
+        str, typer.Option(envvar="TIDEGATE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
+    ] = "INFO",
 ) -> None:
     if version:
         from importlib.metadata import version as installed_version
@@ -71,7 +81,9 @@ def _main(
 @app.command()
 def init(
     dsn: Dsn = None,
-    sql: Annotated[bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL instead; connects to nothing.")] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL instead; connects to nothing.")
+    ] = False,
 ) -> None:
     """Create or upgrade the control schema: tables, roles, functions, publication. Safe to repeat."""
     from tidegate.database import connect
@@ -90,11 +102,24 @@ def apply(
     contracts: Annotated[list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml).")],
     dsn: Dsn = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", envvar="TIDEGATE_REBUILD", help="Make the chunk table anew where a change cannot be made in place.")
+        bool,
+        typer.Option(
+            "--rebuild",
+            envvar="TIDEGATE_REBUILD",
+            help="Make the chunk table anew where a change cannot be made in place.",
+        ),
     ] = False,
-    sql: Annotated[bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL that would run; change nothing.")] = False,
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL that would run; change nothing."),
+    ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", envvar="TIDEGATE_WAIT", help='Wait until the rows are indexed by a running "tidegate run".')
+        bool,
+        typer.Option(
+            "--wait",
+            envvar="TIDEGATE_WAIT",
+            help='Wait until the rows are indexed by a running "tidegate run".',
+        ),
     ] = False,
 ) -> None:
     """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction."""
@@ -183,7 +208,10 @@ def ask(
     k: Count = 5,
     product: Products = None,
     llm: Annotated[
-        str | None, typer.Option(envvar="TIDEGATE_LLM", help="litellm model that answers; none: extracted.", show_default=False)
+        str | None,
+        typer.Option(
+            envvar="TIDEGATE_LLM", help="litellm model that answers; none: extracted.", show_default=False
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -236,6 +264,25 @@ def recover_slot_command(dsn: Dsn = None, slot: Slot = None) -> None:
     console.err.print('the slot starts anew at the next "tidegate run"; all products are read again')
 
 
+@app.command()
+def demo(
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", envvar="TIDEGATE_KEEP", help="Leave Postgres and tidegate running, and print the DSN."
+        ),
+    ] = False,
+) -> None:
+    """Play the main job on an embedded Postgres with three domains, live and measured. Cleans up after itself."""
+    from tidegate.local.demo.play import play
+    from tidegate.local.postgres import default_data_folder
+
+    # SIGTERM too must clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_FAILED))
+    console.set_up_logging("WARNING")
+    play(_settings(), default_data_folder().with_name("demo") if keep else None)
+
+
 @principal_app.command("set")
 def principal_set(
     principal: Annotated[str, typer.Argument(help="A role; its members inherit.")],
@@ -253,7 +300,9 @@ def principal_set(
 @principal_app.command("unset")
 def principal_unset(
     principal: Annotated[str, typer.Argument(help="A role.")],
-    attributes: Annotated[list[str] | None, typer.Argument(help="Attributes; none: all.", show_default=False)] = None,
+    attributes: Annotated[
+        list[str] | None, typer.Argument(help="Attributes; none: all.", show_default=False)
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Remove attributes of a role."""
@@ -283,7 +332,11 @@ def principal_show(
 
 
 @letters_app.command("list")
-def letters_list(dsn: Dsn = None, product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None, json_: Json = False) -> None:
+def letters_list(
+    dsn: Dsn = None,
+    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+    json_: Json = False,
+) -> None:
     """Parked rows with their reasons."""
     from tidegate.database import connect
     from tidegate.observe.dead_letters import list_dead_letters
@@ -296,11 +349,17 @@ def letters_list(dsn: Dsn = None, product: Annotated[str | None, typer.Option(en
         console.print_dead_letters(letters)
 
 
-_Ids = Annotated[list[int] | None, typer.Argument(help="Numbers from the list; none: all.", show_default=False)]
+_Ids = Annotated[
+    list[int] | None, typer.Argument(help="Numbers from the list; none: all.", show_default=False)
+]
 
 
 @letters_app.command("retry")
-def letters_retry(ids: _Ids = None, dsn: Dsn = None, product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None) -> None:
+def letters_retry(
+    ids: _Ids = None,
+    dsn: Dsn = None,
+    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+) -> None:
     """Let the worker read these rows from the source and index them again."""
     from tidegate.database import connect
     from tidegate.observe.dead_letters import retry_dead_letters
@@ -311,7 +370,11 @@ def letters_retry(ids: _Ids = None, dsn: Dsn = None, product: Annotated[str | No
 
 
 @letters_app.command("drop")
-def letters_drop(ids: _Ids = None, dsn: Dsn = None, product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None) -> None:
+def letters_drop(
+    ids: _Ids = None,
+    dsn: Dsn = None,
+    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
     from tidegate.database import connect
     from tidegate.observe.dead_letters import drop_dead_letters
@@ -324,7 +387,12 @@ def letters_drop(ids: _Ids = None, dsn: Dsn = None, product: Annotated[str | Non
 @local_app.command("start")
 def local_start(
     data: Data = None,
-    port: Annotated[int | None, typer.Option(envvar="TIDEGATE_LOCAL_PORT", help="Port on 127.0.0.1; default: a free one.", show_default=False)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="TIDEGATE_LOCAL_PORT", help="Port on 127.0.0.1; default: a free one.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Start the embedded Postgres and print its DSN."""
     from tidegate.local import postgres

@@ -46,7 +46,9 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
     except psycopg.Error as error:
         login = connection.info.user
         connection.close()
-        raise ConnectionFailed(f'login "{login}" may not act as "{role}": {error.diag.message_primary}') from None
+        raise ConnectionFailed(
+            f'login "{login}" may not act as "{role}": {error.diag.message_primary}'
+        ) from None
     return connection
 
 
@@ -57,5 +59,3 @@ def register_vectors(connection: Connection) -> None:
         "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
     )
     register_vector(connection)
-
-

@@ -12,17 +12,27 @@ class Settings(BaseSettings):
     dsn: str | None = Field(None, description="Postgres connection string (URI or key=value).")
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
     llm: str | None = Field(None, description="litellm model that answers `ask`, e.g. openai/gpt-4o-mini.")
-    api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible server, for embeddings and ask.")
-    embedding_timeout_s: float = Field(30.0, gt=0, description="One embedding call to a remote model, seconds.")
-    embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one embedding call to a remote model.")
+    api_base: str | None = Field(
+        None, description="Base URL of an OpenAI-compatible server, for embeddings and ask."
+    )
+    embedding_timeout_s: float = Field(
+        30.0, gt=0, description="One embedding call to a remote model, seconds."
+    )
+    embedding_batch: int = Field(
+        64, ge=1, le=2048, description="Texts in one embedding call to a remote model."
+    )
     embedding_attempts: int = Field(6, ge=1, description="Attempts at an embedding before its row is parked.")
     max_document_chars: int = Field(
         1_000_000, ge=1_000, description="A longer document is parked instead of indexed, characters."
     )
     poll_interval_ms: int = Field(5, ge=1, description="Debezium's poll.interval.ms.")
-    heartbeat_ms: int = Field(1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle.")
+    heartbeat_ms: int = Field(
+        1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle."
+    )
     jvm_heap_mb: int = Field(320, ge=128, description="Heap of the embedded engine's JVM, MB.")
     hnsw_from_chunks: int = Field(
-        20_000, ge=0, description="Chunks from which a product gets an HNSW index; below, exact search is as quick."
+        20_000,
+        ge=0,
+        description="Chunks from which a product gets an HNSW index; below, exact search is as quick.",
     )
     log_level: str = Field("INFO", description="Log level: DEBUG, INFO, WARNING, ERROR.")

@@ -36,7 +36,10 @@ def moment(name: str, *, nullable: bool = False) -> sa.Column:
 
 def product_reference() -> sa.Column:
     return sa.Column(
-        "product_id", sa.Integer, sa.ForeignKey(f"{SCHEMA}.product.product_id", ondelete="CASCADE"), nullable=False
+        "product_id",
+        sa.Integer,
+        sa.ForeignKey(f"{SCHEMA}.product.product_id", ondelete="CASCADE"),
+        nullable=False,
     )
 
 
@@ -123,7 +126,9 @@ def upgrade() -> None:
         sa.Column("attribute_values", pg.ARRAY(sa.Text), nullable=False),
         sa.Column("changed_by", sa.Text, nullable=False, server_default=sa.text("session_user")),
         moment("changed_at"),
-        sa.CheckConstraint("array_position(attribute_values, NULL) IS NULL", name="attribute_values_not_null"),
+        sa.CheckConstraint(
+            "array_position(attribute_values, NULL) IS NULL", name="attribute_values_not_null"
+        ),
         schema=SCHEMA,
         comment="What is known of each principal. Readers see their own through tidegate.whoami() only.",
     )

@@ -61,6 +61,4 @@ class Acknowledgements(Generic[T]):
     def wait_until_acknowledged(self, timeout: float) -> bool:
         """Waits until no finished batch is left to be acknowledged; False when `timeout` seconds are up before."""
         with self._lock:
-            return self._lock.wait_for(
-                lambda: not self._batches or self._batches[0][0] > self._low, timeout
-            )
+            return self._lock.wait_for(lambda: not self._batches or self._batches[0][0] > self._low, timeout)

@@ -56,9 +56,15 @@ class EngineConfig:
         parts = {name: str(value) for name, value in conninfo_to_dict(self.dsn).items() if value is not None}
         host, port = parts.get("host", "127.0.0.1"), parts.get("port", "5432")
         if host.startswith("/"):
-            raise UsageError(f'the DSN names the Unix socket "{host}"; Debezium speaks TCP: use a host name in --dsn')
+            raise UsageError(
+                f'the DSN names the Unix socket "{host}"; Debezium speaks TCP: use a host name in --dsn'
+            )
         # Debezium insists on a password, also where the server asks for none.
-        user, password, database = parts.get("user", "postgres"), parts.get("password") or "none", parts["dbname"]
+        user, password, database = (
+            parts.get("user", "postgres"),
+            parts.get("password") or "none",
+            parts["dbname"],
+        )
         sslmode = parts.get("sslmode", "prefer")
         properties = {
             "name": "tidegate",
@@ -166,7 +172,9 @@ class EmbeddedEngine:
     def failure(self) -> EngineStopped | None:
         """Why the engine stopped by itself, if it did."""
         if self._failure is not None:
-            return EngineStopped(f"Debezium's engine stopped: {type(self._failure).__name__}: {self._failure}")
+            return EngineStopped(
+                f"Debezium's engine stopped: {type(self._failure).__name__}: {self._failure}"
+            )
         if self.stopped.is_set() and not self._stopping.is_set():
             return EngineStopped(f"Debezium's engine stopped: {self._message or 'no reason given'}")
         return None
@@ -220,5 +228,3 @@ class EmbeddedEngine:
         if finished is not None:
             committer.markProcessed(finished)
             committer.markBatchFinished()
-
-

@@ -75,7 +75,8 @@ def recover_slot(connection: psycopg.Connection, slot: str) -> None:
     """
     with connection.transaction():
         connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [slot]
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
+            [slot],
         )
         connection.execute("DELETE FROM tidegate.debezium_offset")
         connection.execute("UPDATE tidegate.product SET state = 'pending' WHERE state <> 'suspended'")

@@ -59,7 +59,9 @@ def create_table(contract: Contract, dimension: int, vector_schema: str) -> Iter
         table, sql.Literal(f"tidegate: chunks of {contract.product}, written by the worker only")
     )
     # The worker writes whole vectors each time; keep dead tuples few so that scans stay short.
-    yield sql.SQL("ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)").format(table)
+    yield sql.SQL(
+        "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)"
+    ).format(table)
     yield sql.SQL("CREATE POLICY tidegate_worker ON {} FOR ALL TO {} USING (true) WITH CHECK (true)").format(
         table, sql.Identifier(WORKER)
     )
@@ -168,7 +170,9 @@ def admit_reader(role: str) -> Iterator[Statement]:
     yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), sql.Identifier(role))
 
 
-def column_changes(contract: Contract, actual: Mapping[str, str]) -> tuple[list[Column], list[str], list[str]]:
+def column_changes(
+    contract: Contract, actual: Mapping[str, str]
+) -> tuple[list[Column], list[str], list[str]]:
     """Carried columns to add, to drop, and those whose type differs.
 
     Args:

@@ -92,7 +92,9 @@ def install_functions(connection: psycopg.Connection) -> None:
     """Creates or replaces the functions and views, as their owner."""
     connection.execute("SET LOCAL ROLE tidegate_owner")
     # Loads pgvector's library, so that its settings are known when a function names them.
-    connection.execute(with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection)))
+    connection.execute(
+        with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection))
+    )
     schema = vector_schema(connection)
     for name in FUNCTION_SCRIPTS:
         connection.execute(with_vector_schema(script(name), schema))
@@ -163,9 +165,7 @@ def _migrate(connection: psycopg.Connection) -> None:
 @contextmanager
 def _sqlalchemy(connection: psycopg.Connection) -> Iterator[object]:
     """The same server and login for Alembic, through SQLAlchemy."""
-    conninfo = psycopg.conninfo.make_conninfo(
-        connection.info.dsn, password=connection.info.password or None
-    )
+    conninfo = psycopg.conninfo.make_conninfo(connection.info.dsn, password=connection.info.password or None)
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
     )

@@ -52,7 +52,9 @@ class Plan:
         return ";\n".join(step.statement.as_string(connection) for step in self.steps)
 
 
-def make_plan(connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False) -> Plan:
+def make_plan(
+    connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False
+) -> Plan:
     """Compares the contract with the database.
 
     Args:
@@ -82,13 +84,19 @@ class _Planner:
         published = self._one("published_product", product=contract.product)
         existing = self._one("chunk_table", schema=contract.chunk_schema, table=contract.table)
         if existing is not None and existing[1] != "tidegate_owner":
-            self._unfit([f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"])
+            self._unfit(
+                [
+                    f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"
+                ]
+            )
         spec = contract.to_spec()
         backfill = published is None or self._documents_change(published[1], spec)
         self._roles()
         if existing is not None and (self._rebuild or published is None):
             self._own(sql.SQL("DROP TABLE {}").format(table_of.chunk_table(contract)))
-            self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
+            self._summary.append(
+                f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew"
+            )
             existing = None
         if existing is None:
             self._own(*table_of.create_schema(contract))
@@ -107,7 +115,9 @@ class _Planner:
             self._as_login(*table_of.source_grants(contract))
             self._own(*table_of.functions(contract), *table_of.grants(contract))
             self._drop_columns(existing, published)
-        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
+        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (
+            False,
+        ):
             self._as_login(
                 sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
                     sql.Identifier(contract.source.schema, contract.source.table)
@@ -118,7 +128,9 @@ class _Planner:
         if self._steps or published is None or spec != published[1]:
             self._publish(spec, backfill, forget=existing is None)
         if backfill:
-            self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
+            self._summary.append(
+                f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)"
+            )
         return Plan(contract, self._dimension, tuple(self._steps), tuple(self._summary), backfill)
 
     def _check(self) -> None:
@@ -146,7 +158,10 @@ class _Planner:
             yield f"{name} is not an ordinary table (relkind {kind}); publish a table, or the partitions one by one"
         if not owned:
             yield f'login "{self._connection.info.user}" does not own {name}; apply as its owner or a superuser'
-        actual = {row[0]: (row[1], row[2]) for row in self._connection.execute(self._static["source_columns"], {"oid": oid})}
+        actual = {
+            row[0]: (row[1], row[2])
+            for row in self._connection.execute(self._static["source_columns"], {"oid": oid})
+        }
         for column in contract.columns:
             if column.name not in actual:
                 yield f"column {column.name} is not in {name}; there are: {', '.join(actual)}"
@@ -202,7 +217,9 @@ class _Planner:
         for rule in self._contract.rules:
             named += [role for role in rule.to if role not in named]
         there = {row[0] for row in self._connection.execute(self._static["role_exists"], {"roles": named})}
-        readers = {row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})}
+        readers = {
+            row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})
+        }
         for role in named:
             if role not in there:
                 self._as_login(*table_of.create_role(role))
@@ -231,7 +248,16 @@ class _Planner:
         return added, held
 
     def _actual_columns(self, oid: int) -> dict[str, str]:
-        own = {"chunk_no", "content", "content_hash", "embedding", "position", "committed_at", "indexed_at", "contract_version"}
+        own = {
+            "chunk_no",
+            "content",
+            "content_hash",
+            "embedding",
+            "position",
+            "committed_at",
+            "indexed_at",
+            "contract_version",
+        }
         rows = self._connection.execute(self._static["source_columns"], {"oid": oid})
         return {row[0]: row[1] for row in rows if row[0] not in own}
 
@@ -251,7 +277,9 @@ class _Planner:
         stale = [
             name
             for name, comment in held.items()
-            if name != "tidegate_worker" and (comment or "").startswith(MARKER) and not _same(wanted.get(name), comment)
+            if name != "tidegate_worker"
+            and (comment or "").startswith(MARKER)
+            and not _same(wanted.get(name), comment)
         ]
         fresh = [policy for policy in wanted.values() if not _same(policy, held.get(policy.name))]
         for name in stale:
@@ -260,13 +288,20 @@ class _Planner:
                 self._summary.append(f"drops the policy {name}")
         for policy in sorted(fresh, key=lambda policy: policy.kind == "permissive"):
             self._own(policy.create(table), policy.mark(table))
-            self._summary.append(f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}")
+            self._summary.append(
+                f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}"
+            )
         return bool(stale or fresh)
 
     def _publish(self, spec: Mapping[str, Any], backfill: bool, *, forget: bool) -> None:
         contract = self._contract
         latency = contract.latency
-        common = {"product": contract.product, "version": contract.version, "contract": Jsonb(spec), "text": contract.text}
+        common = {
+            "product": contract.product,
+            "version": contract.version,
+            "contract": Jsonb(spec),
+            "text": contract.text,
+        }
         statements = ";\n".join(step.statement.as_string(self._connection) for step in self._steps)
         if forget:
             self._own(_bind(self._static["forget_rows"], {"product": contract.product}))
@@ -309,12 +344,18 @@ class _Planner:
 
     def _unfit(self, problems: Sequence[str]) -> None:
         if problems:
-            raise ContractUnfit("\n".join(f"{self._contract.path}: {self._contract.product}: {text}" for text in problems))
+            raise ContractUnfit(
+                "\n".join(f"{self._contract.path}: {self._contract.product}: {text}" for text in problems)
+            )
 
 
 def _same(policy: Policy | None, comment: str | None) -> bool:
     """Whether the policy in the database is this one: its comment ends in the hash of its text."""
-    return policy is not None and comment is not None and comment.split("sha256=")[-1] == policy.comment.split("sha256=")[-1]
+    return (
+        policy is not None
+        and comment is not None
+        and comment.split("sha256=")[-1] == policy.comment.split("sha256=")[-1]
+    )
 
 
 def _plain(type_name: str) -> str:

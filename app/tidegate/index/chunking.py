@@ -27,5 +27,3 @@ class TokenSplitter:
         if len(text) <= self._tokens and len(text.encode()) <= self._tokens:
             return [text]
         return list(self._splitter.chunks(text))
-
-

@@ -299,7 +299,10 @@ class Indexer:
                         [
                             row
                             for item, row in rows
-                            if id(item) in of_product and row.key in won and not item.event.backfill and not item.retry
+                            if id(item) in of_product
+                            and row.key in won
+                            and not item.event.backfill
+                            and not item.retry
                         ],
                     )
                 )
@@ -389,7 +392,9 @@ def _parked(
 def _refusal(error: psycopg.Error) -> str:
     """What Postgres said, without the values that it quotes."""
     primary = (error.diag.message_primary or "").split(":")[0]
-    return f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
+    return (
+        f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
+    )
 
 
 def _position(text: str) -> Position:
@@ -413,4 +418,3 @@ def parked_event(product: Product, key: str, position: str) -> ChangeEvent:
         position=_position(position),
         committed_at=datetime.now(UTC),
     )
-

@@ -85,7 +85,9 @@ class Lane:
         self._working: set[str] = set()
         self._stopping = False
         self._threads = [
-            threading.Thread(target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True
+            )
             for name, take, indexer in (("live", self._take_live, live), ("bulk", self._take_bulk, bulk))
         ]
 
@@ -156,7 +158,9 @@ class Lane:
         """Drops what waits for the product and gives its numbers: a truncate stands for it."""
         numbers: list[int] = []
         for queue in (self._live, self._bulk):
-            for key in [key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)]:
+            for key in [
+                key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)
+            ]:
                 numbers += queue.pop(key).numbers
         for due, item in [entry for entry in self._later if entry[1].product.product_id == product_id]:
             self._later.remove((due, item))
@@ -249,7 +253,13 @@ class Lane:
             except (psycopg.OperationalError, TidegateError) as error:
                 log.warning(
                     "database away, the batch waits",
-                    extra={"lane": self.model, "loop": name, "rows": len(items), "reason": str(error), "retry_s": pause},
+                    extra={
+                        "lane": self.model,
+                        "loop": name,
+                        "rows": len(items),
+                        "reason": str(error),
+                        "retry_s": pause,
+                    },
                 )
                 connection = _discard(connection)
             except psycopg.Error as error:

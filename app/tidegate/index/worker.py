@@ -40,7 +40,9 @@ Table = tuple[str, str]
 class Worker:
     """Receives events (capture/engine.py, Receiver) and sees that each is finished."""
 
-    def __init__(self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]):
+    def __init__(
+        self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]
+    ):
         self._dsn = dsn
         self._settings = settings
         self._embedders = embedders
@@ -159,7 +161,9 @@ class Worker:
                     self._load_catalog(connection)
                 return
             except (psycopg.OperationalError, TidegateError) as error:
-                log.warning("catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pause})
+                log.warning(
+                    "catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pause}
+                )
                 self._stopping.wait(pause)
                 pause = min(pause * 2, 15.0)
 
@@ -202,7 +206,9 @@ class Worker:
         return connection
 
     def _searchable(self, product: Product, rows: Sequence[RowWrite], moment: datetime) -> None:
-        self._histogram.add(product.product_id, [row.committed_at for row in rows if row.committed_at], moment)
+        self._histogram.add(
+            product.product_id, [row.committed_at for row in rows if row.committed_at], moment
+        )
 
     def _suspend(self, product: Product, reason: str) -> None:
         log.error("product suspended", extra={"product": product.contract.product, "reason": reason})
@@ -313,4 +319,3 @@ def _raise_mark(marks: dict[str, Mark], model: str, lsn: Lsn, as_of: datetime | 
 
 def _signal(connection: Connection, kind: str, data: dict[str, Any]) -> None:
     connection.execute(queries("worker")["backfill_signal"], {"type": kind, "data": json.dumps(data)})
-

@@ -134,10 +134,14 @@ class ChunkWriter:
         removed = [row.key_values for row in winners if row.kind is not Kind.CARRY]
         if removed:
             cursor.executemany(self._delete, removed)
-        inserts = [parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)]
+        inserts = [
+            parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)
+        ]
         if inserts:
             cursor.executemany(self._insert, inserts)
-        carries = [self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count]
+        carries = [
+            self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count
+        ]
         if carries:
             cursor.executemany(self._carry, carries)
         cleared = [row.key for row in winners if row.kind is not Kind.PARK]
@@ -178,5 +182,3 @@ class ChunkWriter:
             "reason": reason.text,
             "retry_in": reason.retry_in,
         }
-
-

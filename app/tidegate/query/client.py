@@ -24,7 +24,9 @@ _POOL_SIZE = 4
 class Client:
     """Searches as the DSN's login, or as a role that this login may take. Thread-safe; closes as a context."""
 
-    def __init__(self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None):
+    def __init__(
+        self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None
+    ):
         connect(dsn, role=role).close()  # says at once, and plainly, what is wrong with the DSN or the role
         self._dsn = dsn
         self._settings = settings

@@ -76,7 +76,9 @@ def as_of(connection: Connection, products: Sequence[str] | None) -> datetime | 
 
 
 def _models(connection: Connection, products: Sequence[str] | None) -> dict[str, list[str]]:
-    rows = connection.execute("SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1").fetchall()
+    rows = connection.execute(
+        "SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1"
+    ).fetchall()
     offered = {row[0]: row for row in rows}
     if products is not None:
         unknown = [name for name in products if name not in offered]

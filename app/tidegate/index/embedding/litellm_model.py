@@ -84,7 +84,9 @@ class LitellmModel:
                 f'model "{self.model}" gave an answer of another form: {type(error).__name__}'
             ) from None
         if vectors.ndim != 2 or len(vectors) != expected or not np.isfinite(vectors).all():
-            raise EmbedderUnavailable(f'model "{self.model}" gave {len(vectors)} vectors for {expected} texts')
+            raise EmbedderUnavailable(
+                f'model "{self.model}" gave {len(vectors)} vectors for {expected} texts'
+            )
         return vectors
 
 

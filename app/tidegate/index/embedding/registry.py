@@ -33,6 +33,4 @@ class Embedders:
                 "provider/name, e.g. openai/text-embedding-3-small"
             )
         settings = self._settings
-        return LitellmModel(
-            model, settings.api_base, settings.embedding_timeout_s, settings.embedding_batch
-        )
+        return LitellmModel(model, settings.api_base, settings.embedding_timeout_s, settings.embedding_batch)

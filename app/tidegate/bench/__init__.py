@@ -1,0 +1,1 @@
+"""Benchmarks: a user's load on the shipped code, beside a floor that is measured in the same run."""

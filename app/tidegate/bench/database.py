@@ -1,0 +1,88 @@
+"""Databases of a benchmark's own, on an embedded Postgres of its own or on the user's server."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tidegate.bench.catalogue import READER
+from tidegate.bench.report import BenchFailed
+from tidegate.database import Connection, connect
+from tidegate.govern.control_schema import initialise
+from tidegate.local import postgres
+
+_SLOT_PATIENCE_S = 15.0
+
+
+@contextlib.contextmanager
+def server(dsn: str | None) -> Iterator[str]:
+    """A server's DSN: the given one, or a temporary embedded Postgres with the settings that users have."""
+    if dsn is not None:
+        yield dsn
+        return
+    with postgres.temporary() as started:
+        yield started.dsn
+
+
+@contextlib.contextmanager
+def database(server_dsn: str, purpose: str) -> Iterator[str]:
+    """The DSN of a new database with the control schema; it, its slot and its reader's role go at the end.
+
+    A database and not a schema: on the user's server nothing of theirs is read, published or locked.
+
+    Raises:
+        BenchFailed: the login may not create a database.
+    """
+    name = f"tidegate_bench_{purpose}_{os.getpid()}"
+    with connect(server_dsn) as connection:
+        had_reader = _has_reader(connection)
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege:
+            raise BenchFailed(
+                f'login "{connection.info.user}" may not create a database, and a benchmark works in one of its own; '
+                f"run: ALTER ROLE {connection.info.user} CREATEDB"
+            ) from None
+    dsn = make_conninfo(server_dsn, dbname=name)
+    try:
+        with connect(dsn) as connection:
+            initialise(connection)
+        yield dsn
+    finally:
+        with connect(server_dsn) as connection:
+            _drop(connection, name)
+            if not had_reader and _has_reader(connection):
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(READER)))
+
+
+def facts(connection: Connection) -> dict[str, str]:
+    """The server's part of a report's config."""
+    row = connection.execute(
+        "SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')"
+    ).fetchone()
+    assert row is not None
+    return dict(zip(("postgres", "fsync", "synchronous_commit"), row, strict=True))
+
+
+def _has_reader(connection: Connection) -> bool:
+    return connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [READER]).fetchone() is not None
+
+
+def _drop(connection: Connection, name: str) -> None:
+    deadline = time.monotonic() + _SLOT_PATIENCE_S
+    while slots := connection.execute(
+        "SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = %s", [name]
+    ).fetchall():
+        for slot, pid in slots:
+            if pid is None:
+                connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+            else:
+                connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        if time.monotonic() > deadline:
+            raise BenchFailed(f'the replication slot of database "{name}" stays in use; drop both by hand')
+        time.sleep(0.05)
+    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,1 @@
+"""The demonstration: three domains, and the main job on them, live and measured."""
