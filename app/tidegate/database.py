@@ -17,6 +17,10 @@ class ConnectionFailed(TidegateError):
     """The database cannot be reached."""
 
 
+class NotInitialised(TidegateError):
+    """The database has no tidegate control schema, or an old one; run "tidegate init"."""
+
+
 def connect(dsn: str, *, role: str | None = None, application: str = "tidegate", **extra: Any) -> Connection:
     """A connection in autocommit mode, UTC and ISO dates.
 
@@ -52,10 +56,23 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
     return connection
 
 
+def vector_schema(connection: Connection) -> str:
+    """The schema that pgvector is installed in.
+
+    Raises:
+        NotInitialised: it is not in this database.
+    """
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'vector'"
+    ).fetchone()
+    if row is None:
+        raise NotInitialised('the extension "vector" is not in this database; run "tidegate init"')
+    return str(row[0])
+
+
 def register_vectors(connection: Connection) -> None:
     """Lets the connection send vectors in binary, wherever pgvector is installed."""
-    connection.execute(
-        "SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), false) "
-        "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
-    )
+    schema = sql.Identifier(vector_schema(connection)).as_string(connection)
+    connection.execute("SELECT set_config('search_path', 'pg_catalog, ' || %s, false)", [schema])
     register_vector(connection)

@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
 from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
-from tidegate.database import connect
+from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
-from tidegate.govern.control_schema import NotInitialised, ServerUnfit, check_server, require_current
+from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import published
 from tidegate.index.worker import Worker
@@ -134,4 +134,5 @@ def _complete(dsn: str) -> str:
         parts = {"host": info.host, "port": str(info.port), "user": info.user, "dbname": info.dbname}
         if info.password:
             parts["password"] = info.password
-    return make_conninfo(**{**conninfo_to_dict(dsn), **parts})
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    return make_conninfo(**{**given, **parts})

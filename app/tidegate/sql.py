@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -15,17 +15,17 @@ _NAME = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 @cache
 def script(name: str) -> LiteralString:
     """The text of `sql/<name>.sql`."""
-    return cast(LiteralString, (folder("sql") / f"{name}.sql").read_text(encoding="utf-8"))
+    return (folder("sql") / f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache
 def queries(name: str) -> dict[str, LiteralString]:
     """The named queries of `sql/<name>.sql`: each starts with a line `-- its_name --`."""
     parts = _NAME.split(script(name))
-    return {parts[i]: cast(LiteralString, parts[i + 1].strip().rstrip(";")) for i in range(1, len(parts), 2)}
+    return {parts[i]: parts[i + 1].strip().rstrip(";") for i in range(1, len(parts), 2)}
 
 
 def with_vector_schema(text: LiteralString, schema: str) -> sql.SQL:
     """`text` with pgvector's schema in place of its token, as in PostgreSQL's own extension scripts."""
     quoted = '"' + schema.replace('"', '""') + '"'
-    return sql.SQL(cast(LiteralString, text.replace(VECTOR_SCHEMA_TOKEN, quoted)))
+    return sql.SQL(text.replace(VECTOR_SCHEMA_TOKEN, quoted))

@@ -18,16 +18,18 @@ from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.embedding.registry import Embedders
 
 PRODUCT = "bench.product"
-READER = "tidegate_bench_reader"
+MODEL = "local/all-minilm-l6-v2"
+READER = "bench_reader_of_tidegate"
 REGIONS = ("EU", "US", "APAC")
 CONTRACT = Path(__file__).with_name("product.odcs.yaml")
 
 _TABLE = """
     CREATE SCHEMA bench;
     CREATE TABLE bench.product (
-        id bigint PRIMARY KEY, region text NOT NULL, price numeric(10,2) NOT NULL, name text NOT NULL, description text NOT NULL);
+        id bigint PRIMARY KEY, region text NOT NULL, price numeric(10,2) NOT NULL,
+        name text NOT NULL, description text NOT NULL);
 """
-_SEARCH = f"SELECT key, content FROM tidegate.search(query => %s, k => %s, products => '{{{PRODUCT}}}')"
+_SEARCH = "SELECT key, content FROM tidegate.search(query => %s, k => %s, products => '{bench.product}')"
 
 
 def create_table(connection: Connection, texts: Sequence[Text], seed: int) -> None:
@@ -49,7 +51,7 @@ def publish(connection: Connection, embedders: Embedders) -> None:
 
 
 class Reader:
-    """Searches with the rights of a reader, row-level security included."""
+    """Searches with the rights of a reader, row-level security included. A context manager."""
 
     def __init__(self, dsn: str):
         self._connection = connect(dsn, role=READER, application="tidegate bench")
@@ -59,5 +61,8 @@ class Reader:
         """Keys and contents of the k nearest rows."""
         return self._connection.execute(_SEARCH, [Vector(vector.astype(np.float32)), k]).fetchall()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()

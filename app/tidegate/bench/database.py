@@ -20,17 +20,24 @@ _SLOT_PATIENCE_S = 15.0
 
 @contextlib.contextmanager
 def server(dsn: str | None) -> Iterator[str]:
-    """A server's DSN: the given one, or a temporary embedded Postgres with the settings that users have."""
-    if dsn is not None:
-        yield dsn
+    """A server's DSN: the given one, or a temporary embedded Postgres with the settings that users have.
+
+    The reader's role, if it was not there before, goes at the end.
+    """
+    if dsn is None:
+        with postgres.temporary() as started:
+            yield started.dsn
         return
-    with postgres.temporary() as started:
-        yield started.dsn
+    with connect(dsn) as connection:
+        had_reader = _has_reader(connection)
+        yield dsn
+        if not had_reader and _has_reader(connection):
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(READER)))
 
 
 @contextlib.contextmanager
 def database(server_dsn: str, purpose: str) -> Iterator[str]:
-    """The DSN of a new database with the control schema; it, its slot and its reader's role go at the end.
+    """The DSN of a new database with the control schema; it and its slot go at the end.
 
     A database and not a schema: on the user's server nothing of theirs is read, published or locked.
 
@@ -39,7 +46,6 @@ def database(server_dsn: str, purpose: str) -> Iterator[str]:
     """
     name = f"tidegate_bench_{purpose}_{os.getpid()}"
     with connect(server_dsn) as connection:
-        had_reader = _has_reader(connection)
         try:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         except psycopg.errors.InsufficientPrivilege:
@@ -55,8 +61,6 @@ def database(server_dsn: str, purpose: str) -> Iterator[str]:
     finally:
         with connect(server_dsn) as connection:
             _drop(connection, name)
-            if not had_reader and _has_reader(connection):
-                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(READER)))
 
 
 def facts(connection: Connection) -> dict[str, str]:

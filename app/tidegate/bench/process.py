@@ -34,7 +34,7 @@ class Program:
     def require(self) -> None:
         """Raises BenchFailed, with its last words, if it has ended."""
         if self.process.poll() is not None:
-            raise BenchFailed(f"{self.process.args} ended with {self.process.returncode}:\n{self.tail()}")
+            raise BenchFailed(f"{self.process.args!r} ended with {self.process.returncode}:\n{self.tail()}")
 
 
 @contextlib.contextmanager
@@ -71,8 +71,8 @@ def program(command: Sequence[str], dsn: str) -> Iterator[Program]:
                 process.kill()
 
 
-def wait_until_live(connection: Connection, running: Program, product: str, tick: Callable[[], None]) -> None:
-    """Waits until the product's rows are in the index. `tick` is called ten times a second."""
+def wait_until_live(connection: Connection, running: Program, product: str, look: Callable[[int], None]) -> None:
+    """Waits until the product's rows are in the index. `look` is told their number ten times a second."""
     moved, rows = time.monotonic(), -1
     while True:
         running.require()
@@ -82,6 +82,7 @@ def wait_until_live(connection: Connection, running: Program, product: str, tick
             [product],
         ).fetchone()
         assert row is not None
+        look(row[1])
         if row[0] == "live":
             return
         if row[1] != rows:
@@ -90,5 +91,4 @@ def wait_until_live(connection: Connection, running: Program, product: str, tick
             raise BenchFailed(
                 f"{product} is {row[0]}, and nothing moved for {_START_S:.0f} s:\n{running.tail()}"
             )
-        tick()
         time.sleep(0.1)

@@ -20,6 +20,26 @@ class BenchFailed(TidegateError):
     """The benchmark could not be measured."""
 
 
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _cpu(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """A figure and the limit that it has to keep. `at_least`: the limit is a lower one."""
@@ -44,7 +64,7 @@ class Report:
     floor: Mapping[str, Any]
     ratios: Mapping[str, float]
     goals: Sequence[Goal]
-    machine: Mapping[str, Any] = field(default_factory=lambda: machine())
+    machine: Mapping[str, Any] = field(default_factory=machine)
 
     def as_json(self) -> dict[str, Any]:
         """The object of DESIGN section 12."""
@@ -86,26 +106,6 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     """`p50_ms`, `p95_ms`, `p99_ms` and `max_ms`, rounded to a hundredth."""
     figures = {f"p{p}_ms": round(float(np.percentile(milliseconds, p)), 2) for p in PERCENTILES}
     return {**figures, "max_ms": round(max(milliseconds), 2)}
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _shown(value: Any) -> str:

@@ -9,10 +9,10 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from tidegate.database import NotInitialised, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.folder import folder
 from tidegate.sql import script, with_vector_schema
@@ -24,10 +24,6 @@ MIN_PGVECTOR = (0, 8)
 
 class ServerUnfit(TidegateError):
     """The Postgres server lacks something that tidegate needs."""
-
-
-class NotInitialised(TidegateError):
-    """The database has no tidegate control schema, or an old one; run "tidegate init"."""
 
 
 def check_server(connection: psycopg.Connection) -> None:
@@ -101,16 +97,6 @@ def install_functions(connection: psycopg.Connection) -> None:
     connection.execute("RESET ROLE")
 
 
-def vector_schema(connection: psycopg.Connection) -> str:
-    """The schema that pgvector is installed in."""
-    row = connection.execute(
-        "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
-    ).fetchone()
-    if row is None:
-        raise NotInitialised('the extension "vector" is not in this database; run "tidegate init"')
-    return str(row[0]).strip('"')
-
-
 def initialisation_script() -> str:
     """The SQL that `initialise` would run on an empty database with pgvector in schema public, as text."""
     buffer = io.StringIO()
@@ -172,8 +158,3 @@ def _sqlalchemy(connection: psycopg.Connection) -> Iterator[object]:
     with engine.begin() as opened:
         yield opened
     engine.dispose()
-
-
-def quoted(*names: str) -> sql.Identifier:
-    """A (qualified) identifier, quoted."""
-    return sql.Identifier(*names)

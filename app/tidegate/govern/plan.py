@@ -8,11 +8,10 @@ from typing import Any, LiteralString
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from tidegate.contract.contract import Contract
-from tidegate.database import Connection
+from tidegate.contract.contract import Column, Contract
+from tidegate.database import Connection, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
-from tidegate.govern.control_schema import vector_schema
 from tidegate.govern.policies import Policy, policies
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import queries
@@ -103,7 +102,7 @@ class _Planner:
             self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
             backfill = True
-            added = contract.carried_columns
+            added: Sequence[Column] = contract.carried_columns
             held: dict[str, str | None] = {}
         else:
             added, held = self._change_columns(existing[0], published)
@@ -370,5 +369,5 @@ def _bind(statement: LiteralString, parameters: Mapping[str, Any]) -> sql.Compos
     while "%(" in rest:
         before, _, after = rest.partition("%(")
         name, _, rest = after.partition(")s")
-        parts += [sql.SQL(before), sql.Literal(parameters[name])]  # type: ignore[arg-type]
-    return sql.Composed([*parts, sql.SQL(rest)])  # type: ignore[arg-type]
+        parts += [sql.SQL(before), sql.Literal(parameters[name])]
+    return sql.Composed([*parts, sql.SQL(rest)])

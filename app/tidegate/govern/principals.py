@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from tidegate.database import Connection
 from tidegate.errors import UsageError
+from tidegate.sql import queries
 
 _ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -37,19 +38,15 @@ def set_attributes(connection: Connection, principal: str, attributes: Mapping[s
     with connection.transaction():
         for name, values in attributes.items():
             connection.execute(
-                "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values) VALUES (%s, %s, %s) "
-                "ON CONFLICT (principal, attribute) DO UPDATE SET attribute_values = excluded.attribute_values, "
-                "changed_by = session_user, changed_at = clock_timestamp()",
-                [principal, name, list(values)],
+                queries("principal_attributes")["set"],
+                {"principal": principal, "attribute": name, "values": list(values)},
             )
 
 
 def unset_attributes(connection: Connection, principal: str, names: Sequence[str]) -> int:
     """Removes attributes; all of them where none is named. Returns how many there were."""
-    return connection.execute(
-        "DELETE FROM tidegate.principal_attribute WHERE principal = %s AND (attribute = ANY (%s) OR cardinality(%s) = 0)",
-        [principal, list(names), list(names)],
-    ).rowcount
+    parameters = {"principal": principal, "attributes": list(names)}
+    return connection.execute(queries("principal_attributes")["unset"], parameters).rowcount
 
 
 def show_attributes(connection: Connection, principal: str) -> dict[str, dict[str, list[str]]]:
@@ -59,13 +56,7 @@ def show_attributes(connection: Connection, principal: str) -> dict[str, dict[st
         UsageError: there is no role of this name.
     """
     _require_role(connection, principal)
-    rows = connection.execute(
-        "SELECT a.attribute, CASE WHEN a.principal = %(p)s THEN 'own' ELSE 'from ' || a.principal END, a.attribute_values "
-        "FROM tidegate.principal_attribute a JOIN pg_roles r ON r.rolname = a.principal "
-        "WHERE a.principal = %(p)s OR (NOT (SELECT rolsuper FROM pg_roles WHERE rolname = %(p)s) "
-        "AND pg_has_role(%(p)s, r.oid, 'USAGE')) ORDER BY 1, 2",
-        {"p": principal},
-    ).fetchall()
+    rows = connection.execute(queries("principal_attributes")["show"], {"principal": principal}).fetchall()
     shown: dict[str, dict[str, list[str]]] = {}
     for attribute, origin, values in rows:
         shown.setdefault(attribute, {})[origin] = values
@@ -73,5 +64,5 @@ def show_attributes(connection: Connection, principal: str) -> dict[str, dict[st
 
 
 def _require_role(connection: Connection, principal: str) -> None:
-    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [principal]).fetchone() is None:
+    if connection.execute(queries("govern")["role_exists"], {"roles": [principal]}).fetchone() is None:
         raise UsageError(f'there is no role "{principal}"; create it first: CREATE ROLE "{principal}" LOGIN')

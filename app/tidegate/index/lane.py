@@ -245,7 +245,7 @@ class Lane:
     ) -> Connection | None:
         """Processes a batch until it is done: an absent database is waited for, a product in the way suspended."""
         pause, failures = _RETRY_FIRST_S, 0
-        while not self._stopping or connection is not None:
+        while True:
             try:
                 if connection is None or connection.closed:
                     connection = self._connect()
@@ -261,31 +261,32 @@ class Lane:
                         "retry_s": pause,
                     },
                 )
-                connection = _discard(connection)
-            except psycopg.Error as error:
+                connection = _closed(connection)
+            except Exception as error:  # whatever it is: the lane goes on, and the log says so
                 failures += 1
-                reason = f"{type(error).__name__}: {error.diag.message_primary}"
+                reason = _reason(error)
                 log.error("batch failed", extra={"lane": self.model, "rows": len(items), "reason": reason})
-                connection = _discard(connection)
+                connection = _closed(connection)
                 if failures >= _WRITE_ATTEMPTS:
-                    self._stop_culprit(indexer, items, reason)
+                    self._stop_culprit(indexer, items)
                     return None
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
                 return connection
+            if self._stopping:
+                return connection  # the batch is not acknowledged and comes again after the next start
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_MOST_S)
-        return None
 
-    def _stop_culprit(self, indexer: Indexer, items: list[Item], reason: str) -> None:
+    def _stop_culprit(self, indexer: Indexer, items: list[Item]) -> None:
         """Processes product by product; whose batch fails again is suspended, and stops only itself."""
         for product in {item.product.product_id: item.product for item in items}.values():
             own = [item for item in items if item.product.product_id == product.product_id]
             try:
                 with self._connect() as connection:
                     outcome = indexer.process(connection, own)
-            except psycopg.Error as error:
-                self._suspend(product, f"{type(error).__name__}: {error.diag.message_primary or reason}")
+            except Exception as error:  # see _process
+                self._suspend(product, _reason(error))
                 self._acknowledgements.finish(number for item in own for number in item.numbers)
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
@@ -320,6 +321,15 @@ def _take(queue: dict[Key, Item], most: int) -> list[Item]:
     return [queue.pop(key) for key in list(queue)[:most]]
 
 
-def _discard(connection: Connection | None) -> None:
+def _reason(error: Exception) -> str:
+    """What went wrong, without the values that Postgres or Python may quote."""
+    if isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}: {error.diag.message_primary}"
+    return f"unexpected {type(error).__name__}; see the log"
+
+
+def _closed(connection: Connection | None) -> Connection | None:
+    """Closes the connection; the next attempt opens another."""
     if connection is not None:
         connection.close()
+    return connection

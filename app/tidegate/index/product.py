@@ -108,7 +108,7 @@ class Product:
             columns=sql.SQL(", ").join(sql.SQL("s.{}::text").format(sql.Identifier(name)) for name in names),
             source=self.source_table,
             arrays=sql.SQL(", ").join(
-                sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name]))  # type: ignore[arg-type]
+                sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name]))
                 for name in self.key_names
             ),
             names=sql.SQL(", ").join(sql.Identifier(f"n_{name}"[:63]) for name in self.key_names),

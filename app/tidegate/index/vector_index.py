@@ -4,7 +4,7 @@ import logging
 
 from psycopg import sql
 
-from tidegate.database import Connection
+from tidegate.database import Connection, vector_schema
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -31,16 +31,9 @@ def build_wanted(connection: Connection, from_chunks: int) -> int:
             sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding {}.vector_cosine_ops)").format(
                 sql.Identifier(name),
                 sql.Identifier(schema, table),
-                sql.Identifier(_vector_schema(connection)),
+                sql.Identifier(vector_schema(connection)),
             )
         )
         log.info("vector index ready", extra={"table": f"{schema}.{table}"})
     return len(wanted)
 
-
-def _vector_schema(connection: Connection) -> str:
-    row = connection.execute(
-        "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
-    ).fetchone()
-    assert row is not None
-    return str(row[0])

@@ -81,7 +81,7 @@ class ChunkWriter:
         contract = product.contract
         self._carried = [column.name for column in contract.carried_columns]
         types = contract.column_types
-        casts = {name: sql.SQL("%s::{}").format(sql.SQL(types[name])) for name in self._carried}  # type: ignore[arg-type]
+        casts = {name: sql.SQL("%s::{}").format(sql.SQL(types[name])) for name in self._carried}
         match = sql.SQL(" AND ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), casts[name]) for name in product.key_names
         )

@@ -160,7 +160,7 @@ class _Scenes:
             )
 
     def _commit(self, statement: str, *parameters: object) -> float:
-        self._admin.execute(statement, parameters)  # type: ignore[arg-type]
+        self._admin.execute(statement, parameters)
         return time.perf_counter()
 
     def _until(self, began: float, look: Callable[[], T], seen: Callable[[T], bool]) -> tuple[T, float]:

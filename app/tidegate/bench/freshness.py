@@ -1,0 +1,161 @@
+"""Freshness: from the commit of a changed row to a search that finds its new text.
+
+Load: single-row updates on an idle system, each with a new text (so that it has to be embedded), each after
+the one before was found, and after a pause of 20 to 60 ms. `tidegate run` runs as users run it.
+
+A sample begins when the server has confirmed the UPDATE and ends when a call of `tidegate.search` (strict,
+with a reader's rights, by the new text's own embedding, which was made before) has returned that text. The
+first look comes after 8 ms, the others 1.5 ms after the one before: the figures hold the search that found
+the text and, on average, half of the time from look to look.
+
+Floor, of the same run, half of it directly before the pipeline's samples and half directly after them: commit
+→ raw Debezium handler (its own process, the same engine settings, a handler that only notes the time), the
+raw embedding of such a text, and one bare commit of a row of the chunk table's form. The parts of a floor's
+sample follow each other with nothing else running, with the same pause before the next. `p50_ms` of the floor
+is the sum of the medians of the three.
+
+The first samples of each part are not counted (`warm_up`): a JVM that has just started is slower.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tidegate.bench import catalogue, floor
+from tidegate.bench.database import database, facts, server
+from tidegate.bench.process import Program, tidegate_run, wait_until_live
+from tidegate.bench.progress import Steps, steps
+from tidegate.bench.report import BenchFailed, Goal, Report, percentiles
+from tidegate.bench.texts import Text, Texts
+from tidegate.database import connect
+from tidegate.index.embedding.embedder import Vectors
+from tidegate.index.embedding.registry import Embedders
+from tidegate.settings import Settings
+
+SENTENCES = (1, 2)
+PAUSE_S = (0.020, 0.060)
+FIRST_LOOK_S = 0.008
+LOOK_S = 0.0015
+_PATIENCE_S = 30.0
+
+P50_LIMIT = 1.5
+P99_LIMIT_MS = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What is to be measured.
+
+    Attributes:
+        samples: updates that are counted.
+        rows: rows of the product.
+        warm_up: updates before each part that are not counted.
+        dsn: the user's server; None: a temporary embedded one.
+    """
+
+    samples: int = 500
+    rows: int = 1000
+    warm_up: int = 50
+    seed: int = 1
+    dsn: str | None = None
+
+    def run(self) -> Report:
+        """Measures. Takes about 0.15 s a sample, and half a minute.
+
+        Raises:
+            BenchFailed: a program ended, or an update was not found within 30 s.
+        """
+        embedders = Embedders(Settings())
+        made = Texts(self.seed, SENTENCES)
+        existing = [made.next() for _ in range(self.rows)]
+        before, after = self.samples - self.samples // 2, self.samples // 2
+        measured_floor = floor.Floor()
+        random_pause = random.Random(self.seed)
+
+        def pause() -> None:
+            time.sleep(random_pause.uniform(*PAUSE_S))
+
+        def measure_floor(dsn: str, samples: int, move: Callable[[int | None], None]) -> None:
+            texts = [made.next() for _ in range(self.warm_up + samples)]
+            floor.measure(
+                dsn, texts, embedders.of(catalogue.MODEL), measured_floor,
+                warm_up=self.warm_up, rows=self.rows, pause=pause, tick=lambda: move(None),
+            )  # fmt: skip
+
+        with (
+            steps() as shown,
+            server(self.dsn) as server_dsn,
+            database(server_dsn, "floor") as floor_dsn,
+            database(server_dsn, "freshness") as dsn,
+        ):
+            for each in (floor_dsn, dsn):
+                with connect(each) as connection:
+                    catalogue.create_table(connection, existing, self.seed)
+                    catalogue.publish(connection, embedders)
+                    server_facts = facts(connection)
+            measure_floor(floor_dsn, before, shown.step("floor, first half", self.warm_up + before))
+            texts = [made.next() for _ in range(self.warm_up + self.samples)]
+            vectors = embedders.of(catalogue.MODEL).embed_bulk([text.document for text in texts])
+            found, looks = self._measure(dsn, texts, vectors, pause, shown)
+            measure_floor(floor_dsn, after, shown.step("floor, second half", self.warm_up + after))
+        config = {
+            "samples": self.samples, "rows": self.rows, "warm_up": self.warm_up, "seed": self.seed,
+            "consistency": "strict", "server": "embedded" if self.dsn is None else "own", **server_facts,
+        }  # fmt: skip
+        return _report(config, found, looks, measured_floor)
+
+    def _measure(
+        self, dsn: str, texts: list[Text], vectors: Vectors, pause: Callable[[], None], shown: Steps
+    ) -> tuple[list[float], list[float]]:
+        """Milliseconds from commit to found, and of the search that found it."""
+        numbers = random.Random(self.seed)
+        found, looks = [], []
+        with connect(dsn) as connection, catalogue.Reader(dsn) as reader, tidegate_run(dsn) as running:
+            shown.step("tidegate run: first rows")
+            wait_until_live(connection, running, catalogue.PRODUCT, lambda _: None)
+            move = shown.step("commit to searchable", len(texts))
+            for index, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
+                number = numbers.randint(1, self.rows)
+                committed = floor.update(connection, number, text)
+                began, ended = _await_found(reader, running, vector, (number, text), committed)
+                if index >= self.warm_up:
+                    found.append((ended - committed) / 1e6)
+                    looks.append((ended - began) / 1e6)
+                move(None)
+                pause()
+        return found, looks
+
+
+def _await_found(
+    reader: catalogue.Reader, running: Program, vector: Vectors, expected: tuple[int, Text], committed: int
+) -> tuple[int, int]:
+    """When the search that found the text began and ended, monotonic ns."""
+    number, text = expected
+    wanted = [({"id": number}, text.document)]
+    time.sleep(FIRST_LOOK_S)
+    while True:
+        began = time.monotonic_ns()
+        hits = reader.search(vector)
+        ended = time.monotonic_ns()
+        if hits == wanted:
+            return began, ended
+        if ended - committed > _PATIENCE_S * 1e9:
+            running.require()
+            raise BenchFailed(
+                f"an update of {catalogue.PRODUCT} was not found within {_PATIENCE_S:.0f} s:\n{running.tail()}"
+            )
+        time.sleep(LOOK_S)
+
+
+def _report(config: Mapping[str, object], found: list[float], looks: list[float], measured: floor.Floor) -> Report:
+    results = {**percentiles(found), "search_p50_ms": percentiles(looks)["p50_ms"]}
+    ratio = round(results["p50_ms"] / measured.p50_ms, 3)
+    return Report(
+        bench="freshness",
+        config=config,
+        results=results,
+        floor=measured.figures(),
+        ratios={"p50": ratio},
+        goals=[Goal("p50 / floor", ratio, P50_LIMIT), Goal("p99, ms", results["p99_ms"], P99_LIMIT_MS)],
+    )

@@ -1,0 +1,19 @@
+-- set --
+INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values)
+VALUES (%(principal)s, %(attribute)s, %(values)s)
+ON CONFLICT (principal, attribute) DO UPDATE
+SET attribute_values = excluded.attribute_values, changed_by = session_user, changed_at = clock_timestamp();
+
+-- unset --
+DELETE FROM tidegate.principal_attribute
+WHERE principal = %(principal)s
+  AND (attribute = ANY (%(attributes)s) OR cardinality(%(attributes)s::text[]) = 0);
+
+-- show --
+SELECT a.attribute, CASE WHEN a.principal = %(principal)s THEN 'own' ELSE 'from ' || a.principal END, a.attribute_values
+FROM tidegate.principal_attribute a
+JOIN pg_catalog.pg_roles r ON r.rolname = a.principal
+WHERE a.principal = %(principal)s
+   OR (NOT (SELECT p.rolsuper FROM pg_catalog.pg_roles p WHERE p.rolname = %(principal)s)
+       AND pg_catalog.pg_has_role(%(principal)s, r.oid, 'USAGE'))
+ORDER BY 1, 2;
