@@ -1,10 +1,23 @@
 -- What readers may know of the products, and how fresh they are. Views run with their owner's rights on
--- the control tables but show a reader only the products on whose chunk table they have SELECT.
+-- the control tables but show a reader only the products on whose chunk table they have SELECT
+-- (administrators see the freshness of all).
+CREATE OR REPLACE FUNCTION tidegate.offered(chunk_schema text, chunk_table text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = offered.chunk_schema AND c.relname = offered.chunk_table
+          AND has_schema_privilege(tidegate.principal(), n.oid, 'USAGE')
+          AND has_table_privilege(tidegate.principal(), c.oid, 'SELECT'))
+$$;
+COMMENT ON FUNCTION tidegate.offered(text, text) IS
+    'Whether the caller may select from this chunk table. Definer: to say no, instead of failing, of a schema that the caller may not look into.';
+
 CREATE OR REPLACE VIEW tidegate.products WITH (security_barrier) AS
 SELECT p.product, p.domain, p.contract_version, p.chunk_schema, p.chunk_table, p.key_columns, p.model, p.dimension,
        p.latency_ms, p.latency_percentile, p.state, p.state_reason, p.applied_at, p.backfilled_at
 FROM tidegate.product p
-WHERE has_table_privilege(format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT');
+WHERE tidegate.offered(p.chunk_schema, p.chunk_table);
 COMMENT ON VIEW tidegate.products IS 'The products that the caller may search.';
 
 CREATE OR REPLACE VIEW tidegate.freshness WITH (security_barrier) AS
@@ -37,7 +50,7 @@ SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
 FROM tidegate.product p
 LEFT JOIN percentile q USING (product_id)
 LEFT JOIN tidegate.watermark w ON w.lane = p.model
-WHERE has_table_privilege(format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT');
+WHERE tidegate.offered(p.chunk_schema, p.chunk_table) OR pg_has_role(tidegate.principal(), 'tidegate_admin', 'USAGE');
 COMMENT ON VIEW tidegate.freshness IS
     'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
 
@@ -54,8 +67,9 @@ BEGIN
             USING HINT = 'Call it before the transaction, or set the isolation level to READ COMMITTED.';
     END IF;
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
-        IF NOT EXISTS (SELECT FROM tidegate.product p WHERE p.product = named) THEN
-            RAISE EXCEPTION 'product "%" is not published', named USING HINT = 'SELECT product FROM tidegate.products lists what you may search.';
+        IF NOT EXISTS (SELECT FROM tidegate.product p WHERE p.product = named AND tidegate.offered(p.chunk_schema, p.chunk_table)) THEN
+            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, tidegate.principal()
+                USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
         END IF;
     END LOOP;
     -- Something to stop at: without it the stream's next event may be a heartbeat away. Not transactional,
@@ -67,7 +81,8 @@ BEGIN
     END IF;
     LOOP
         SELECT coalesce(bool_or(w.lsn IS NULL OR w.lsn < wait_for.lsn), false) INTO behind
-        FROM (SELECT DISTINCT model FROM tidegate.product p WHERE products IS NULL OR p.product = ANY (products)) AS m
+        FROM (SELECT DISTINCT p.model FROM tidegate.product p
+              WHERE (products IS NULL OR p.product = ANY (products)) AND tidegate.offered(p.chunk_schema, p.chunk_table)) AS m
         LEFT JOIN tidegate.watermark w ON w.lane = m.model;
         IF NOT behind THEN
             RETURN true;

@@ -31,7 +31,17 @@ WHERE r.rolname IN ('tidegate_worker', 'tidegate_owner', session_user)
                   WHERE p.polrelid = %(oid)s AND p.polpermissive AND p.polcmd IN ('r', '*')
                     AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'
                     AND (r.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)))
+UNION
+-- A restrictive policy hides rows from whom it is for, whatever else shows them.
+SELECT r.rolname
+FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_policy p ON p.polrelid = %(oid)s AND NOT p.polpermissive AND p.polcmd IN ('r', '*')
+WHERE r.rolname IN ('tidegate_worker', 'tidegate_owner', session_user)
+  AND NOT r.rolsuper AND NOT r.rolbypassrls
+  AND (0 = ANY (p.polroles) OR EXISTS (SELECT FROM unnest(p.polroles) AS o(id) WHERE o.id <> 0 AND pg_catalog.pg_has_role(r.oid, o.id, 'USAGE')))
 ORDER BY 1;
+
+-- chunk_schema_owner --
+SELECT n.nspowner::regrole::text FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s;
 
 -- role_exists --
 SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(roles)s);

@@ -20,7 +20,7 @@ DECLARE
 BEGIN
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
         SELECT p.dimension, p.model, p.state, p.state_reason INTO offered FROM tidegate.product p
-        WHERE p.product = named AND has_table_privilege(tidegate.principal(), format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT');
+        WHERE p.product = named AND tidegate.offered(p.chunk_schema, p.chunk_table);
         IF NOT FOUND THEN
             RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, tidegate.principal()
                 USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
@@ -39,7 +39,7 @@ BEGIN
                    WHERE i.indrelid = to_regclass(format('%I.%I', p.chunk_schema, p.chunk_table)) AND a.amname = 'hnsw' AND i.indisvalid)
     FROM tidegate.product p
     WHERE p.state <> 'suspended' AND p.dimension = search_targets.dimension
-      AND has_table_privilege(tidegate.principal(), format('%I.%I', p.chunk_schema, p.chunk_table), 'SELECT')
+      AND tidegate.offered(p.chunk_schema, p.chunk_table)
       AND (products IS NULL OR p.product = ANY (products));
 END
 $$;

@@ -29,6 +29,11 @@ SET position = excluded.position, document_hash = excluded.document_hash, chunks
 WHERE l.position < excluded.position OR (l.position = excluded.position AND l.state = 'parked')
 RETURNING l.key;
 
+-- ledger_forget --
+-- The position stays: nothing older may bring the row back.
+UPDATE tidegate.ledger SET state = 'deleted', document_hash = NULL, chunks = 0, written_at = clock_timestamp()
+WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+
 -- dead_letters_clear --
 DELETE FROM tidegate.dead_letter WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
 

@@ -11,7 +11,7 @@ import typer
 
 from tidegate import console
 from tidegate.errors import TidegateError, UsageError
-from tidegate.settings import Settings
+from tidegate.settings import Settings, load_dotenv
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -23,9 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 local_app = typer.Typer(help="The embedded Postgres by itself.", no_args_is_help=True)
-principal_app = typer.Typer(
-    help="Attributes of roles, which access rules compare rows with.", no_args_is_help=True
-)
+principal_app = typer.Typer(help="Attributes of roles, which access rules compare rows with.", no_args_is_help=True)
 letters_app = typer.Typer(help="Rows that could not be indexed.", no_args_is_help=True)
 bench_app = typer.Typer(
     help="Measurements: one JSON object each, beside a floor of the same run.", no_args_is_help=True
@@ -41,9 +39,7 @@ Dsn = Annotated[
 ]
 Slot = Annotated[
     str | None,
-    typer.Option(
-        envvar="TIDEGATE_SLOT", help="Replication slot; default tidegate_<database>.", show_default=False
-    ),
+    typer.Option(envvar="TIDEGATE_SLOT", help="Replication slot; default tidegate_<database>.", show_default=False),
 ]
 As = Annotated[
     str | None,
@@ -150,7 +146,7 @@ def apply(
         if wait and not sql:
             from tidegate.observe.backfill import wait_until_live
 
-            wait_until_live(connection, [contract.product for contract in loaded])
+            wait_until_live(connection, [contract.product for contract in loaded], console.err)
 
 
 @app.command()
@@ -163,17 +159,22 @@ def run(dsn: Dsn = None, slot: Slot = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     settings = _settings(slot=slot)
-    run_until(
-        stop,
-        _dsn(dsn),
-        settings,
-        Embedders(settings),
-        started=lambda _: console.err.print("tidegate runs; SIGINT or SIGTERM ends it"),
-    )
-    # The JVM's own threads do not end by themselves; everything is written and acknowledged.
+    code = 0
+    try:
+        run_until(
+            stop,
+            _dsn(dsn),
+            settings,
+            Embedders(settings),
+            started=lambda _: console.err.print("tidegate runs; SIGINT or SIGTERM ends it"),
+        )
+    except TidegateError as error:
+        _complain(error)
+        code = _exit_code(error)
+    # The JVM's own threads do not end by themselves; everything that was taken is written and acknowledged.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 @app.command()
@@ -209,9 +210,7 @@ def ask(
     product: Products = None,
     llm: Annotated[
         str | None,
-        typer.Option(
-            envvar="TIDEGATE_LLM", help="litellm model that answers; none: extracted.", show_default=False
-        ),
+        typer.Option(envvar="TIDEGATE_LLM", help="litellm model that answers; none: extracted.", show_default=False),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -268,9 +267,7 @@ def recover_slot_command(dsn: Dsn = None, slot: Slot = None) -> None:
 def demo(
     keep: Annotated[
         bool,
-        typer.Option(
-            "--keep", envvar="TIDEGATE_KEEP", help="Leave Postgres and tidegate running, and print the DSN."
-        ),
+        typer.Option("--keep", envvar="TIDEGATE_KEEP", help="Leave Postgres and tidegate running, and print the DSN."),
     ] = False,
 ) -> None:
     """Play the main job on an embedded Postgres with three domains, live and measured. Cleans up after itself."""
@@ -300,9 +297,7 @@ def principal_set(
 @principal_app.command("unset")
 def principal_unset(
     principal: Annotated[str, typer.Argument(help="A role.")],
-    attributes: Annotated[
-        list[str] | None, typer.Argument(help="Attributes; none: all.", show_default=False)
-    ] = None,
+    attributes: Annotated[list[str] | None, typer.Argument(help="Attributes; none: all.", show_default=False)] = None,
     dsn: Dsn = None,
 ) -> None:
     """Remove attributes of a role."""
@@ -349,9 +344,7 @@ def letters_list(
         console.print_dead_letters(letters)
 
 
-_Ids = Annotated[
-    list[int] | None, typer.Argument(help="Numbers from the list; none: all.", show_default=False)
-]
+_Ids = Annotated[list[int] | None, typer.Argument(help="Numbers from the list; none: all.", show_default=False)]
 
 
 @letters_app.command("retry")
@@ -389,9 +382,7 @@ def local_start(
     data: Data = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            envvar="TIDEGATE_LOCAL_PORT", help="Port on 127.0.0.1; default: a free one.", show_default=False
-        ),
+        typer.Option(envvar="TIDEGATE_LOCAL_PORT", help="Port on 127.0.0.1; default: a free one.", show_default=False),
     ] = None,
 ) -> None:
     """Start the embedded Postgres and print its DSN."""
@@ -441,7 +432,9 @@ def local_psql(context: typer.Context, data: Data = None) -> None:
 BenchDsn = Annotated[
     str | None,
     typer.Option(
-        "--dsn", envvar="TIDEGATE_BENCH_DSN", show_default=False,
+        "--dsn",
+        envvar="TIDEGATE_BENCH_DSN",
+        show_default=False,
         help="Your own server, on which databases are made and dropped; default: a temporary embedded Postgres.",
     ),
 ]
@@ -450,9 +443,13 @@ Seed = Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_SEED", help="Makes the
 
 @bench_app.command("freshness")
 def bench_freshness(
-    samples: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_SAMPLES", min=1, help="Updates that are counted.")] = 500,
+    samples: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_SAMPLES", min=1, help="Updates that are counted.")
+    ] = 500,
     rows: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=1, help="Rows of the product.")] = 1000,
-    warm_up: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_WARM_UP", min=0, help="Updates before that are not counted.")] = 50,
+    warm_up: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_WARM_UP", min=0, help="Updates before that are not counted.")
+    ] = 50,
     seed: Seed = 1,
     dsn: BenchDsn = None,
     json_: Json = False,
@@ -466,9 +463,14 @@ def bench_freshness(
 
 @bench_app.command("backfill")
 def bench_backfill(
-    rows: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=600, help="Rows that are there before.")] = 5000,
+    rows: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=600, help="Rows that are there before.")
+    ] = 5000,
     floor_rows: Annotated[
-        int, typer.Option(envvar="TIDEGATE_BENCH_FLOOR_ROWS", min=2, help="Of these, as many at most go through the raw embedder.")
+        int,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_FLOOR_ROWS", min=2, help="Of these, as many at most go through the raw embedder."
+        ),
     ] = 4000,
     seed: Seed = 1,
     dsn: BenchDsn = None,
@@ -483,14 +485,15 @@ def bench_backfill(
 
 def main() -> None:
     """The entry point: turns errors into one message and an exit code (0 done, 1 failed, 2 usage)."""
+    from dotenv import load_dotenv
+
+    load_dotenv(Path(".env"))  # what the environment has already, stays
+    load_dotenv()
     try:
         app()
-    except UsageError as error:
-        _complain(error)
-        sys.exit(EXIT_USAGE)
     except TidegateError as error:
         _complain(error)
-        sys.exit(EXIT_FAILED)
+        sys.exit(_exit_code(error))
     except Exception as error:
         import psycopg
 
@@ -502,6 +505,10 @@ def main() -> None:
 
 def _complain(error: TidegateError) -> None:
     console.err.print(console.escape(f"error: {error}"))
+
+
+def _exit_code(error: TidegateError) -> int:
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
 
 
 def _settings(**flags: object) -> Settings:

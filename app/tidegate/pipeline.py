@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidegate.capture.acknowledgement import Acknowledgements
@@ -82,7 +83,7 @@ class Pipeline:
         try:
             with connect(self._dsn) as connection:
                 connection.execute("SELECT pg_logical_emit_message(true, 'tidegate', 'stop')")
-        except TidegateError as error:
+        except (TidegateError, psycopg.Error) as error:
             log.warning("last batch is not acknowledged, it comes again", extra={"reason": str(error)})
 
 
@@ -119,7 +120,7 @@ def run_until(
             raise failure
         except (SlotMissing, ServerUnfit, NotInitialised):
             raise
-        except TidegateError as error:
+        except (TidegateError, psycopg.OperationalError) as error:
             if first:
                 raise
             log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pause})

@@ -1,6 +1,10 @@
 """Settings: from flags, the environment (`TIDEGATE_*`) and `.env`, in this order."""
 
-from pydantic import Field
+import os
+from typing import Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,4 +39,17 @@ class Settings(BaseSettings):
         ge=0,
         description="Chunks from which a product gets an HNSW index; below, exact search is as quick.",
     )
-    log_level: str = Field("INFO", description="Log level: DEBUG, INFO, WARNING, ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+def load_dotenv() -> None:
+    """Puts the `TIDEGATE_*` of `.env` into the environment, where it has none: flags that are no setting
+    (`TIDEGATE_AS`) look only there, and one that is silently not taken would ask as somebody else."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("TIDEGATE_") and value is not None:
+            os.environ.setdefault(name, value)

@@ -23,6 +23,8 @@ _numbers = itertools.count(1)
 def contract(*rules: Mapping[str, Any], **parts: Any) -> str:
     """The simple contract with these rules; `parts` replace its top-level parts."""
     document = yaml.safe_load(SIMPLE_CONTRACT) | parts
+    named = {role: None for rule in rules for role in rule.get("to", ())} | {"note_reader": None}
+    document["roles"] = [{"role": role, "access": "read"} for role in named]
     for extra in document["schema"][0]["customProperties"]:
         if extra["property"] == "rowAccess":
             extra["value"]["rules"] = list(rules)

@@ -1,6 +1,6 @@
 """Backfill: how quickly a table that was there before becomes searchable, and in how much memory.
 
-Load: a table filled with texts of 1 to 5 sentences, published, then `tidegate run` as users run it. Rows a
+Load: a table filled with texts of 1 to 3 sentences, published, then `tidegate run` as users run it. Rows a
 second are counted from the moment the first rows are in the index (they are not counted) to the moment the
 last one is. Then the product has to be live, every row to be there, and a sample of rows to be found by
 `tidegate.search` with their own text.
@@ -29,7 +29,7 @@ from tidegate.index.embedding.registry import Embedders
 from tidegate.index.indexer import BULK_SLICE_CHUNKS
 from tidegate.settings import Settings
 
-SENTENCES = (1, 5)
+SENTENCES = (1, 3)
 RSS_EVERY_S = 0.5
 _CHECKED = 50
 

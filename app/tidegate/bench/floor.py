@@ -14,6 +14,7 @@ from pgvector import Vector
 from tidegate.bench.process import Program, program
 from tidegate.bench.report import BenchFailed, percentiles
 from tidegate.bench.texts import Text
+from tidegate.capture.slot import default_slot, ensure_slot
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.index.embedding.embedder import Embedder
 
@@ -74,6 +75,8 @@ def measure(
         dsn: a database with the benchmark's product, on which no pipeline runs.
     """
     numbers = random.Random(rows)
+    with connect(dsn) as connection:
+        ensure_slot(connection, default_slot(connection.info.dbname))  # so that not even the first update is missed
     with connect(dsn) as connection, program([sys.executable, "-m", "tidegate.bench.handler"], dsn) as handler:
         register_vectors(connection)
         connection.execute(_PLAIN_TABLE)

@@ -14,8 +14,6 @@ from typing import Any
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.change_event import ChangeEvent, StreamEvent, decode
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
-from tidegate.capture.slot import ensure_slot
-from tidegate.database import connect
 from tidegate.settings import Settings
 
 
@@ -50,8 +48,6 @@ def main() -> None:
     settings = Settings()
     assert settings.dsn is not None
     assert settings.slot is not None
-    with connect(settings.dsn) as connection:
-        ensure_slot(connection, settings.slot)
     config = EngineConfig(
         settings.dsn, settings.slot, settings.poll_interval_ms, settings.heartbeat_ms, settings.jvm_heap_mb
     )

@@ -71,7 +71,7 @@ def _create(connection: psycopg.Connection, slot: str) -> None:
 def recover_slot(connection: psycopg.Connection, slot: str) -> None:
     """Drops what is left of the slot and its offsets, and asks for a backfill of every product.
 
-    Rows that were deleted meanwhile are found by the worker when the backfill ends (see index/sweep.py).
+    Rows that were deleted meanwhile are found by the worker when the backfill ends (index/sweep.py).
     """
     with connection.transaction():
         connection.execute(

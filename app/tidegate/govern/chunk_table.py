@@ -94,20 +94,22 @@ def functions(contract: Contract) -> Iterator[Statement]:
         yield membership_function(contract, membership)
     source = sql.Identifier(contract.source.schema, contract.source.table)
     key = contract.key_columns
-    yield sql.SQL(
-        "CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS boolean\n"
-        "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $tidegate$\n"
-        "SELECT EXISTS (SELECT FROM {source} AS s WHERE {match} AND {visible})\n"
-        "$tidegate$"
-    ).format(
-        name=live_function(contract),
-        arguments=sql.SQL(", ").join(_type(column) for column in key),
+    body = sql.SQL("SELECT EXISTS (SELECT FROM {source} AS s WHERE {match} AND {visible})").format(
         source=source,
         match=sql.SQL(" AND ").join(
             sql.SQL("s.{} = ${}").format(sql.Identifier(column.name), sql.Literal(number))
             for number, column in enumerate(key, 1)
         ),
         visible=row_visible(contract, sql.Identifier("s")),
+    )
+    # The body is a literal, not dollar-quoted: a text in a rule could hold any dollar quote, and end it.
+    yield sql.SQL(
+        "CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS boolean\n"
+        "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}"
+    ).format(
+        name=live_function(contract),
+        arguments=sql.SQL(", ").join(_type(column) for column in key),
+        body=sql.Literal(body.as_string(None)),
     )
     yield sql.SQL("COMMENT ON FUNCTION {}({}) IS {}").format(
         live_function(contract),

@@ -12,6 +12,7 @@ from tidegate.contract.contract import Column, Contract
 from tidegate.database import Connection, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
+from tidegate.govern import withdrawal
 from tidegate.govern.policies import Policy, policies
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import queries
@@ -88,6 +89,8 @@ class _Planner:
                     f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"
                 ]
             )
+        if existing is not None:
+            self._check_foreign(existing[0], dropped=self._rebuild or published is None)
         spec = contract.to_spec()
         backfill = published is None or self._documents_change(published[1], spec)
         self._roles()
@@ -113,6 +116,8 @@ class _Planner:
         if published is None or existing is None or spec != published[1] or policy_change:
             self._as_login(*table_of.source_grants(contract))
             self._own(*table_of.functions(contract), *table_of.grants(contract))
+            if published is not None:
+                self._withdraw(Contract.from_spec(published[1]))
             self._drop_columns(existing, published)
         if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (
             False,
@@ -139,6 +144,12 @@ class _Planner:
             self._unfit([f"table {contract.source.schema}.{contract.source.table} does not exist"])
             return
         problems = [*self._source_problems(source), *self._model_problems()]
+        owner = self._one("chunk_schema_owner", schema=contract.chunk_schema)
+        if owner is not None and owner[0] != "tidegate_owner":
+            problems.append(
+                f"schema {contract.chunk_schema} exists and belongs to {owner[0]}, who could replace what is in it; drop it, "
+                f"or run ALTER SCHEMA {contract.chunk_schema} OWNER TO tidegate_owner"
+            )
         taken = self._one(
             "source_taken",
             schema=contract.source.schema,
@@ -239,6 +250,19 @@ class _Planner:
             for name in kept
             if _plain(self._required("type_name", type=types[name])[0]) != _plain(actual[name])
         ]
+        tested = {
+            column.name: rule.id
+            for rule in self._contract.rules
+            if rule.when is not None
+            for column in withdrawal.null_tested(rule.when)
+        }
+        # Not filled yet, it would be NULL for every row, and such a rule would let all of them through.
+        changed += [
+            f"rule {tested[column.name]} tests column {column.name} for null, which the chunk table does not have yet; "
+            "apply with --rebuild"
+            for column in added
+            if column.name in tested
+        ]
         self._unfit(changed)
         for column in added:
             self._own(*table_of.add_column(self._contract, column))
@@ -291,6 +315,38 @@ class _Planner:
                 f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}"
             )
         return bool(stale or fresh)
+
+    def _check_foreign(self, oid: int, *, dropped: bool) -> None:
+        """Policies on the chunk table that tidegate did not make: never touched, always named."""
+        marks = {row[0]: row[1] for row in self._connection.execute(self._static["policies"], {"oid": oid})}
+        foreign = [name for name, comment in marks.items() if not (comment or "").startswith((MARKER, "tidegate:"))]
+        wanted = {policy.name for policy in policies(self._contract)}
+        table = f"{self._contract.chunk_schema}.{self._contract.table}"
+        if dropped:
+            self._unfit(
+                [
+                    f"policy {name} on {table} is not tidegate's, and a table that is made anew would not have it; "
+                    f"drop it yourself first: DROP POLICY {name} ON {table}"
+                    for name in foreign
+                ]
+            )
+        self._unfit(
+            [f"policy {name} on {table} is not tidegate's, but has the name of one; rename it" for name in foreign if name in wanted]
+        )
+        self._summary += [f"leaves the policy {name} on {table}, which tidegate did not make" for name in foreign]
+
+    def _withdraw(self, old: Contract) -> None:
+        contract = self._contract
+        there = {row[0] for row in self._connection.execute(
+            self._static["role_exists"], {"roles": list(table_of.reading_roles(old))}
+        )}  # fmt: skip
+        roles = withdrawal.withdrawn_roles(old, contract, there)
+        for role in roles:
+            self._summary.append(f"takes the chunk table from {role}, which no rule allows any more")
+        source = self._required("source_table", schema=contract.source.schema, table=contract.source.table)
+        columns = [row[0] for row in self._connection.execute(self._static["source_columns"], {"oid": source[0]})]
+        self._own(*withdrawal.withdraw_readers(contract, roles), *withdrawal.drop_old_live_function(old, contract))
+        self._as_login(*withdrawal.withdraw_columns(old, contract, columns))
 
     def _publish(self, spec: Mapping[str, Any], backfill: bool, *, forget: bool) -> None:
         contract = self._contract

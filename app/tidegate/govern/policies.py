@@ -2,7 +2,7 @@
 
 Composed only of `psycopg.sql` parts: names are identifiers, values are literals, nothing is formatted.
 
-Two decisions that every policy here depends on:
+Three decisions that every policy here depends on:
 
 - **A restrictive policy for everyone would bind the worker too.** Its UPDATE and DELETE … WHERE read rows,
   and a row that its own permissive policy shows but a restrictive one hides is silently left alone: a ghost.
@@ -11,6 +11,10 @@ Two decisions that every policy here depends on:
   runs the statement, or the owner of the SECURITY DEFINER function that it runs in; nobody gets that name
   without SET ROLE to it, which needs membership. `session_user` would follow the login, and custom settings
   prove nothing. It follows that the worker must *be* that role (SET ROLE), not only be a member of it.
+- **`TO role` alone is not enough.** Postgres applies it to the owner of a view or SECURITY DEFINER function
+  through which the rows are read, and keeps it in cached plans after a role was granted or revoked; the
+  attributes are those of who asks. Two people could so join the one's role with the other's region. Hence
+  the condition of an allow rule asks for the role itself, and a deny rule for some roles is TO PUBLIC.
 - **Nothing a caller can SET moves a rule.** Times are compared in UTC whatever `TimeZone` says, dates are
   written in ISO with their offset, text is ordered by bytes (`COLLATE "C"`), enums are compared as text.
 """
@@ -193,21 +197,24 @@ def membership_function(contract: Contract, membership: Membership) -> sql.Compo
 
 def _policy(contract: Contract, rule: Rule) -> Policy:
     condition = _condition(contract, rule, None, None)
+    to: tuple[str, ...] = ()
     match rule.effect:
         case "allow":
-            kind, using = "permissive", condition
+            kind, to = "permissive", rule.to
+            using = _all([_has_role(rule.to), condition] if rule.when else [_has_role(rule.to)])
         case "require":
             kind, using = "restrictive", sql.SQL("{} OR ({})").format(_is_worker(), condition)
         case "deny":
-            kind, using = "restrictive", sql.SQL("{} OR ({}) IS FALSE").format(_is_worker(), condition)
+            unheld = sql.SQL("NOT {} OR ").format(_group(_has_role(rule.to))) if rule.to else sql.SQL("")
+            kind, using = "restrictive", sql.SQL("{} OR {}({}) IS FALSE").format(_is_worker(), unheld, condition)
         case _:
             assert_never(rule.effect)
-    digest = hashlib.sha256(f"{rule.effect} {','.join(rule.to)} {using.as_string(None)}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{rule.effect} {','.join(to)} {using.as_string(None)}".encode()).hexdigest()
     return Policy(
         name=fit(f"tidegate_{rule.effect}_{rule.id}"),
         rule=rule.id,
         kind="permissive" if kind == "permissive" else "restrictive",
-        to=rule.to,
+        to=to,
         using=using,
         comment=f"tidegate {contract.product} {contract.version} rule={rule.id} sha256={digest}",
     )

@@ -288,7 +288,8 @@ class Indexer:
         watermark: Mapping[str, Any] | None,
     ) -> None:
         live: list[tuple[Product, list[RowWrite]]] = []
-        with connection.transaction(), connection.cursor() as cursor:
+        # Three round trips: up to the ledger's answer, what follows from it, the commit.
+        with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
             for product, items in _by_product([item for item, _ in rows]):
                 of_product = {id(item) for item in items}
                 writes = [row for item, row in rows if id(item) in of_product]
@@ -308,11 +309,12 @@ class Indexer:
                 )
             if watermark is not None:
                 cursor.execute(self._static["watermark_move"], watermark)
-            moment = cursor.execute(self._static["now"]).fetchone() if any(rows for _, rows in live) else None
-        if moment is not None:
-            for product, written in live:
-                if written:
-                    self._searchable(product, written, moment[0])
+            # Its answer comes after all others': what Postgres refused is raised here, before the commit.
+            moment = cursor.execute(self._static["now"]).fetchone()
+        assert moment is not None
+        for product, written in live:
+            if written:
+                self._searchable(product, written, moment[0])
         log.debug("committed", extra={"rows": len(rows)})
 
     def _truncate(self, connection: Connection, product: Product, item: Item) -> None:

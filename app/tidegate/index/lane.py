@@ -4,10 +4,11 @@ Two loops work on it, each on its own connection: live changes, and behind them 
 rows, very long documents). They may write the same row in either order; the ledger lets the newer one stand.
 """
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 import psycopg
 
 from tidegate.capture.acknowledgement import Acknowledgements
-from tidegate.capture.change_event import ChangeEvent, Operation
+from tidegate.capture.change_event import Operation
 from tidegate.capture.position import Lsn, lsn_text
-from tidegate.database import Connection
+from tidegate.database import Connection, ConnectionFailed
 from tidegate.errors import TidegateError
 from tidegate.index.indexer import Indexer, Item
 from tidegate.index.product import Product
@@ -99,8 +100,12 @@ class Lane:
         """Waits until every live change is written; False when `timeout` seconds are up before."""
         with self._changed:
             self._bulk.clear()
+            # A mark that waits for rows which were held up in bulk is not written: they come again.
             return self._changed.wait_for(
-                lambda: not (self._live or self._later or self._mark or self._working), timeout
+                lambda: not (
+                    self._live or self._later or self._working or (self._mark is not None and not self._held)
+                ),
+                timeout,
             )
 
     def stop(self) -> None:
@@ -119,18 +124,19 @@ class Lane:
         """Rows that wait in bulk."""
         return len(self._bulk)
 
-    def put(self, number: int, product: Product, key: str | None, event: ChangeEvent) -> None:
-        """Takes an event; blocks while too many rows wait. `key` is None for a truncate."""
+    def put(self, items: Sequence[Item]) -> None:
+        """Takes what came together, in stream order; blocks while too many rows wait."""
         with self._changed:
-            while len(self._live) >= LIVE_LIMIT or len(self._bulk) >= LIVE_LIMIT:
-                self._changed.wait(1.0)
-                if self._stopping:
-                    return
-            item = Item(product, key, event, [number])
-            if event.operation is Operation.TRUNCATE:
-                item.numbers += self._remove(product.product_id)
-            queue: dict[Key, Any] = self._bulk if event.backfill else self._live
-            self._supersede(queue, item)
+            for item in items:
+                while len(self._live) >= LIVE_LIMIT or len(self._bulk) >= LIVE_LIMIT:
+                    self._changed.notify_all()
+                    self._changed.wait(1.0)
+                    if self._stopping:
+                        return
+                if item.event.operation is Operation.TRUNCATE:
+                    item.numbers += self._remove(item.product.product_id)
+                queue: dict[Key, Any] = self._bulk if item.event.backfill else self._live
+                self._supersede(queue, item)
             self._changed.notify_all()
 
     def retry(self, item: Item) -> None:
@@ -161,7 +167,9 @@ class Lane:
             for key in [
                 key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)
             ]:
-                numbers += queue.pop(key).numbers
+                item = queue.pop(key)
+                self._held.discard(id(item))
+                numbers += item.numbers
         for due, item in [entry for entry in self._later if entry[1].product.product_id == product_id]:
             self._later.remove((due, item))
             self._held.discard(id(item))
@@ -169,9 +177,13 @@ class Lane:
         return numbers
 
     def _supersede(self, queue: dict[Key, Any], item: Item) -> None:
-        """The newest event of a row stands for the older ones that wait: it alone is embedded and written."""
+        """The newest event of a row stands for the older ones that wait: it alone is embedded and written.
+
+        It takes their place in the queue: a row that changes without end is not put off without end, and no
+        row of a backfill gets behind the backfill's end.
+        """
         key = (item.product.product_id, item.key)
-        other = queue.pop(key, None)
+        other = queue.get(key)
         if other is not None:
             newest, older = (item, other) if item.event.position >= other.event.position else (other, item)
             newest.numbers += older.numbers
@@ -204,41 +216,58 @@ class Lane:
             self._changed.notify_all()
             return items, mark
 
-    def _take_bulk(self) -> tuple[list[Item], Mark | None]:
+    def _take_bulk(self) -> tuple[list[Item], Scanned | None]:
         with self._changed:
             while not self._bulk and not self._stopping:
                 self._changed.wait(60.0)
             items: list[Item] = []
-            for key, entry in list(self._bulk.items()):
-                if len(items) >= BULK_BATCH:
-                    break
+            scanned: Scanned | None = None
+            for key, entry in itertools.islice(list(self._bulk.items()), BULK_BATCH):
                 if isinstance(entry, Scanned):
-                    if items:
-                        break
-                    del self._bulk[key]
-                    self._scanned(entry.product)
-                    self._acknowledgements.finish(entry.numbers)
-                else:
-                    items.append(self._bulk.pop(key))  # type: ignore[arg-type]
-            if items:
+                    if not items:
+                        scanned = entry
+                        del self._bulk[key]
+                    break
+                del self._bulk[key]
+                items.append(entry)
+            if items or scanned:
                 self._working.add("bulk")
             self._changed.notify_all()
-            return items, None
+            return items, scanned
 
-    def _work(self, name: str, take: Callable[[], tuple[list[Item], Mark | None]], indexer: Indexer) -> None:
+    def _work(
+        self, name: str, take: Callable[[], tuple[list[Item], Mark | Scanned | None]], indexer: Indexer
+    ) -> None:
         connection: Connection | None = None
         while True:
-            items, mark = take()
-            if not items and mark is None:
-                if self._stopping:
-                    break
-                continue
-            connection = self._process(name, connection, indexer, items, mark)
+            items, behind = take()
+            if isinstance(behind, Scanned):
+                self._end_backfill(behind)
+            elif items or behind is not None:
+                connection = self._process(name, connection, indexer, items, behind)
+            elif self._stopping:
+                break
             with self._changed:
                 self._working.discard(name)
                 self._changed.notify_all()
         if connection is not None:
             connection.close()
+
+    def _end_backfill(self, scanned: Scanned) -> None:
+        """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would."""
+        pause = _RETRY_FIRST_S
+        while True:
+            try:
+                self._scanned(scanned.product)
+            except (psycopg.Error, TidegateError) as error:
+                log.warning("end of backfill waits", extra={"reason": str(error), "retry_s": pause})
+            else:
+                self._acknowledgements.finish(scanned.numbers)
+                return
+            if self._stopping:
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
 
     def _process(
         self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], mark: Mark | None
@@ -272,6 +301,8 @@ class Lane:
                     return None
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
+                if mark is not None and (outcome.again or outcome.bulk):
+                    self.mark(mark)  # it was not written: it waits for what is held up
                 return connection
             if self._stopping:
                 return connection  # the batch is not acknowledged and comes again after the next start
@@ -285,9 +316,12 @@ class Lane:
             try:
                 with self._connect() as connection:
                     outcome = indexer.process(connection, own)
+            except (psycopg.OperationalError, ConnectionFailed):
+                # The database went away meanwhile: nobody's fault. Its rows come again, with a new count.
+                self._settle((), own, ())
             except Exception as error:  # see _process
                 self._suspend(product, _reason(error))
-                self._acknowledgements.finish(number for item in own for number in item.numbers)
+                self._settle(own, (), ())
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
 

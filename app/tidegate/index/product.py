@@ -87,9 +87,9 @@ class Product:
                 f"contract column {', '.join(missing)} is missing in the source; "
                 "restore it, or apply a contract without it"
             )
-        if any(is_unavailable(row[name]) for name in self.needed):
-            return None
         types = self.contract.column_types
+        if any(is_unavailable(row[name], types[name]) for name in self.needed):
+            return None
         return {name: value_text(row[name], types[name]) for name in self.needed}
 
     def read(self, connection: psycopg.Connection, keys: Sequence[str]) -> dict[str, Values]:

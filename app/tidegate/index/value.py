@@ -4,15 +4,26 @@ The same value reaches the index by two ways: in Debezium's JSON and read from t
 same document, or a row would be embedded again for nothing.
 """
 
+import hashlib
 import json
 import re
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from tidegate.capture.change_event import UNAVAILABLE
 from tidegate.contract.family import base
 
-_UNAVAILABLE_HEX = UNAVAILABLE.encode().hex()
+_BYTES = UNAVAILABLE.encode()
+_UNAVAILABLE = (
+    UNAVAILABLE,
+    _BYTES.hex(),
+    [UNAVAILABLE],
+    {UNAVAILABLE: UNAVAILABLE},
+    list(_BYTES),
+    # java.util.UUID.nameUUIDFromBytes
+    [str(uuid.UUID(bytes=hashlib.md5(_BYTES, usedforsecurity=False).digest(), version=3))],
+)
 _ISO = re.compile(
     r"(?P<sign>-?)(?P<year>\d{4,})-(?P<day>\d\d-\d\d)"
     r"(?:[T ](?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))?)?(?:Z|[+-]\d\d(?::?\d\d)?)?( BC)?"
@@ -21,9 +32,16 @@ _WITH_ZONE = frozenset({"timestamptz", "timestamp with time zone"})
 _WITHOUT_ZONE = frozenset({"timestamp", "timestamp without time zone", "date"})
 
 
-def is_unavailable(value: Any) -> bool:
-    """Whether Debezium did not know the value: an unchanged TOAST column, in any of its types."""
-    return value in (UNAVAILABLE, _UNAVAILABLE_HEX) or value == [UNAVAILABLE]
+def is_unavailable(value: Any, physical_type: str) -> bool:
+    """Whether Debezium did not know the value: an unchanged TOAST column, in any of its types.
+
+    It has a placeholder of their own type for text, bytea, hstore and for arrays of text, integers and uuid
+    (Debezium PostgreSQL connector, "Toasted values"). For other arrays it warns and gives null, as if the
+    column were NULL: a null array is never believed.
+    """
+    if value is None:
+        return physical_type.endswith("[]")
+    return value in _UNAVAILABLE
 
 
 def value_text(value: Any, physical_type: str) -> str | None:

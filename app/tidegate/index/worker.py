@@ -21,6 +21,7 @@ from tidegate.index.embedding.registry import Embedders
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Violation, published
+from tidegate.index.sweep import sweep
 from tidegate.index.vector_index import build_wanted
 from tidegate.index.write import RowWrite
 from tidegate.observe.freshness import FreshnessHistogram
@@ -96,21 +97,32 @@ class Worker:
         if self._closed.is_set():
             return
         marks: dict[str, Mark] = {}
+        items: dict[str, list[Item]] = {}
         for number, event in events:
             match event:
                 case ChangeEvent():
-                    self._receive_change(number, event, marks)
+                    self._receive_change(number, event, items, marks)
                 case TableScanned():
+                    self._put(items)
                     self._receive_scanned(number, event)
                 case Message():
                     if event.content == CATALOG_CHANGED:
                         self._reload_catalog()
                     self._mark_all(marks, event.position.change, None)
                     self._acknowledgements.finish([number])
+        self._put(items)
         for model, mark in marks.items():
             self._lanes[model].mark(mark)
 
-    def _receive_change(self, number: int, event: ChangeEvent, marks: dict[str, Mark]) -> None:
+    def _put(self, items: dict[str, list[Item]]) -> None:
+        """Hands over what came together at once, so that a row that changed often is embedded once."""
+        for model, of_model in items.items():
+            self._lanes[model].put(of_model)
+        items.clear()
+
+    def _receive_change(
+        self, number: int, event: ChangeEvent, items: dict[str, list[Item]], marks: dict[str, Mark]
+    ) -> None:
         table = (event.schema, event.table)
         if event.schema == CONTROL_SCHEMA:
             self._mark_all(marks, event.position.change, event.committed_at)
@@ -127,7 +139,7 @@ class Worker:
             self._acknowledgements.finish([number])
             return
         model = product.contract.embedding.model
-        self._lanes[model].put(number, product, key, event.only(product.needed))
+        items.setdefault(model, []).append(Item(product, key, event.only(product.needed), [number]))
         if not event.backfill:
             _raise_mark(marks, model, event.position.change, event.committed_at)
 
@@ -217,8 +229,9 @@ class Worker:
             connection.execute(self._static["suspend"], {"product_id": product.product_id, "reason": reason})
 
     def _backfill_done(self, product: Product) -> None:
-        log.info("backfill done", extra={"product": product.contract.product})
         with self._connect_worker() as connection:
+            ghosts = sweep(connection, product)
+            log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
             connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
         with connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner:
             owner.execute(sql.SQL("ANALYZE {}").format(product.chunk_table))
@@ -256,6 +269,8 @@ class Worker:
             self._build_vector_indexes()
         if turn % _FORGET_EVERY == 0:
             connection.execute(self._static["freshness_forget"])
+            # Debezium has read them from the WAL, not from the table.
+            connection.execute(self._static["signals_forget"])
 
     def _ask_for_backfills(self, connection: Connection) -> None:
         """Signals Debezium to read the tables of products that wait for it (incremental snapshot)."""

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tidegate.console import err
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
 from tidegate.observe.status import product_status
@@ -15,14 +15,14 @@ class BackfillStopped(TidegateError):
     """A product was suspended before its backfill was done."""
 
 
-def wait_until_live(connection: Connection, products: Sequence[str], poll_s: float = 0.2) -> None:
-    """Waits until every product's rows are in the index; shows a progress bar on a terminal.
+def wait_until_live(connection: Connection, products: Sequence[str], console: Console, poll_s: float = 0.2) -> None:
+    """Waits until every product's rows are in the index; shows a progress bar where `console` is a terminal.
 
     Raises:
         BackfillStopped: a product was suspended; says why.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=None) for name in products}
         while True:
             states = [status for status in product_status(connection) if status.product in tasks]

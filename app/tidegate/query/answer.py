@@ -1,7 +1,7 @@
 """Hits to answers, always with citations: by a language model where one is set, else extracted."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,9 @@ MAX_DISTANCE = 0.75
 _SENTENCES = 3
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _CONTEXT_CHARS = 12_000
+_TAG = re.compile(r"<(?=\s*/?\s*source)", re.IGNORECASE)
+"""What a row's text could end its source with, or begin another."""
+_CITED = re.compile(r"\[(\d+(?:\s*[,;]\s*\d+)*)\]")
 
 _INSTRUCTION = (
     "Answer the question from the numbered sources only, in a few sentences, and cite them as [1], [2]. "
@@ -59,6 +62,8 @@ def extract(question: str, hits: Sequence[Hit], embedder: Embedder, as_of: datet
         for part in _SENTENCE.split(hit.content)
         if len(part.strip()) > 1
     ]
+    if not sentences:
+        return Answer(NO_SUPPORT, (), as_of, None)
     vectors = embedder.embed([question, *(text for _, text in sentences)])
     nearness = vectors[1:] @ vectors[0]
     best = sorted(range(len(sentences)), key=lambda at: -float(nearness[at]))[:_SENTENCES]
@@ -88,6 +93,7 @@ def generate(
     sources = supported(hits)
     if not sources:
         return Answer(NO_SUPPORT, (), as_of, model)
+    sources, context = _context(sources)
     module = litellm()
     try:
         reply = module.completion(
@@ -98,7 +104,7 @@ def generate(
             num_retries=0,
             messages=[
                 {"role": "system", "content": _INSTRUCTION},
-                {"role": "user", "content": f"{_context(sources)}\n\nQuestion: {question}"},
+                {"role": "user", "content": f"{context}\n\nQuestion: {question}"},
             ],
         )
         text = str(reply.choices[0].message.content or "").strip()
@@ -107,22 +113,31 @@ def generate(
             f'language model "{model}" does not answer: {type(error).__name__}; check TIDEGATE_LLM and its API key, '
             "or unset TIDEGATE_LLM for extracted answers"
         ) from None
-    numbers = list(dict.fromkeys(int(number) for number in re.findall(r"\[(\d+)\]", text)))
-    cited = [number for number in numbers if 1 <= number <= len(sources)]
+    numbers = [int(number) for group in _CITED.findall(text) for number in re.findall(r"\d+", group)]
+    cited = [number for number in dict.fromkeys(numbers) if 1 <= number <= len(sources)]
     if not cited:
         return Answer(NO_SUPPORT, (), as_of, model)
     places = {number: place for place, number in enumerate(cited, 1)}
-    text = re.sub(r"\[(\d+)\]", lambda m: f"[{places[int(m[1])]}]" if int(m[1]) in places else "", text)
+    text = _CITED.sub(lambda group: _renumbered(group[1], places), text)
     return Answer(text, tuple(sources[number - 1] for number in cited), as_of, model)
 
 
-def _context(sources: Sequence[Hit]) -> str:
+def _renumbered(group: str, places: Mapping[int, int]) -> str:
+    """`2, 9` to `[1]`, where 2 is the first that is cited and 9 is invented."""
+    numbers = (int(number) for number in re.findall(r"\d+", group))
+    return "".join(f"[{places[number]}]" for number in numbers if number in places)
+
+
+def _context(sources: Sequence[Hit]) -> tuple[list[Hit], str]:
+    """The sources that there is room for, and their text."""
+    shown: list[Hit] = []
     parts = []
     room = _CONTEXT_CHARS
     for number, hit in enumerate(sources, 1):
-        content = hit.content[:room].replace("</source>", "< /source>")
+        content = _TAG.sub("< ", hit.content[:room])
         room -= len(content)
-        parts.append(f'<source number="{number}" row="{hit.citation}">\n{content}\n</source>')
+        shown.append(hit)
+        parts.append(f'<source number="{number}" row="{_TAG.sub("< ", hit.citation)}">\n{content}\n</source>')
         if room <= 0:
             break
-    return "\n".join(parts)
+    return shown, "\n".join(parts)

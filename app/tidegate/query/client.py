@@ -27,7 +27,9 @@ class Client:
     def __init__(
         self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None
     ):
-        connect(dsn, role=role).close()  # says at once, and plainly, what is wrong with the DSN or the role
+        # Says at once, and plainly, what is wrong with the DSN, the role or the database.
+        with connect(dsn, role=role) as connection:
+            _require_tidegate(connection)
         self._dsn = dsn
         self._settings = settings
         self._role = role
@@ -121,11 +123,21 @@ class Client:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
 
 
+def _require_tidegate(connection: Connection) -> None:
+    row = connection.execute(
+        "SELECT FROM pg_namespace, pg_extension WHERE nspname = 'tidegate' AND extname = 'vector'"
+    ).fetchone()
+    if row is None:
+        raise UsageError(
+            f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
+        )
+
+
 def open_client(dsn: str | None = None, *, role: str | None = None) -> Client:
     """A client for the database of `dsn` (default: TIDEGATE_DSN), as its login or as `role`.
 
     Raises:
-        UsageError: neither `dsn` nor TIDEGATE_DSN.
+        UsageError: neither `dsn` nor TIDEGATE_DSN, or a database without tidegate.
         ConnectionFailed: not reachable, or the login may not take the role.
     """
     settings = Settings()

@@ -1,6 +1,7 @@
 """Questions to hits: each question embedded once a model, then `tidegate.search` in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Literal
 
@@ -41,7 +42,7 @@ def search(
     if not question.strip():
         raise UsageError("the question is empty")
     hits: list[Hit] = []
-    try:
+    with _refusals(connection):
         for model, names in _models(connection, products).items():
             vector = embedders.of(model).embed([question])[0]
             rows = connection.execute(
@@ -50,6 +51,31 @@ def search(
                 [Vector(vector), k, names, consistency],
             ).fetchall()
             hits += [Hit(*row) for row in rows]
+    return sorted(hits, key=lambda hit: (hit.distance, hit.product, str(hit.key)))[:k]
+
+
+def as_of(connection: Connection, products: Sequence[str] | None) -> datetime | None:
+    """Every change that was committed before this moment is in the index of all these products.
+
+    None where one of them has no watermark yet.
+
+    Raises:
+        UsageError: the connection's role may not use tidegate.
+    """
+    with _refusals(connection):
+        rows = connection.execute(
+            "SELECT as_of FROM tidegate.freshness WHERE %(products)s::text[] IS NULL OR product = ANY (%(products)s)",
+            {"products": None if products is None else list(products)},
+        ).fetchall()
+    moments = [row[0] for row in rows]
+    return None if not moments or None in moments else min(moments)
+
+
+@contextmanager
+def _refusals(connection: Connection) -> Iterator[None]:
+    """What the database refuses, said in the caller's words."""
+    try:
+        yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise UsageError(
             f'role "{_whoami(connection)}" may not use tidegate: {error.diag.message_primary}; '
@@ -59,20 +85,6 @@ def search(
         raise
     except psycopg.Error as error:
         raise SearchRefused(f"the search was refused: {error.diag.message_primary}") from None
-    return sorted(hits, key=lambda hit: (hit.distance, hit.product, str(hit.key)))[:k]
-
-
-def as_of(connection: Connection, products: Sequence[str] | None) -> datetime | None:
-    """Every change that was committed before this moment is in the index of all these products.
-
-    None where one of them has no watermark yet.
-    """
-    rows = connection.execute(
-        "SELECT as_of FROM tidegate.freshness WHERE %(products)s::text[] IS NULL OR product = ANY (%(products)s)",
-        {"products": None if products is None else list(products)},
-    ).fetchall()
-    moments = [row[0] for row in rows]
-    return None if not moments or None in moments else min(moments)
 
 
 def _models(connection: Connection, products: Sequence[str] | None) -> dict[str, list[str]]:

@@ -50,22 +50,33 @@ def test_policies_of_the_example():
             "tidegate_allow_region",
             "permissive",
             ("support_agent",),
-            """"region" = ANY (((SELECT "tidegate"."attribute_texts"('regions')))::text[])""",
+            "((SELECT tidegate.has_role('support_agent')) AND "
+            """("region" = ANY (((SELECT "tidegate"."attribute_texts"('regions')))::text[])))""",
         ),
-        ("tidegate_allow_legal", "permissive", ("legal_reviewer",), "true"),
-        ("tidegate_deny_hold", "restrictive", ("support_agent",), WORKER + '("legal_hold") IS FALSE'),
+        (
+            "tidegate_allow_legal",
+            "permissive",
+            ("legal_reviewer",),
+            "(SELECT tidegate.has_role('legal_reviewer'))",
+        ),
+        (
+            "tidegate_deny_hold",
+            "restrictive",
+            (),
+            WORKER + """NOT ((SELECT tidegate.has_role('support_agent'))) OR ("legal_hold") IS FALSE""",
+        ),
     ]
 
 
 def test_statements_of_a_policy():
-    tenant, *_, hold = policies(EXAMPLE)
+    tenant, *_, legal, _ = policies(EXAMPLE)
     table = sql.Identifier("rag_support", "ticket")
     assert tenant.create(table).as_string(None) == (
         'CREATE POLICY "tidegate_require_tenant" ON "rag_support"."ticket" AS RESTRICTIVE '
         "FOR SELECT TO PUBLIC "
         f"""USING ({WORKER}("tenant_id" = (SELECT "tidegate"."attribute_uuid"('tenant'))))"""
     )
-    assert 'FOR SELECT TO "support_agent" USING' in hold.create(table).as_string(None)
+    assert 'FOR SELECT TO "legal_reviewer" USING' in legal.create(table).as_string(None)
     mark = tenant.mark(table).as_string(None)
     assert mark.startswith(
         'COMMENT ON POLICY "tidegate_require_tenant" ON "rag_support"."ticket" IS \'tidegate '
@@ -174,7 +185,8 @@ def with_members():
 def test_memberships():
     contract, membership = with_members()
     assert policies(contract)[0].using.as_string(None) == (
-        '"id" = ANY ((SELECT "rag_support"."member_ticket_assigned"())::bigint[])'
+        "((SELECT tidegate.has_role('support_agent')) AND "
+        '("id" = ANY ((SELECT "rag_support"."member_ticket_assigned"())::bigint[])))'
     )
     made = membership_function(contract, membership).as_string(None)
     assert made.startswith(

@@ -1,0 +1,238 @@
+"""What people with SQL may try: settings, shadowed names, leaky functions, cached plans, other people's rights."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.security.conftest import ALLOW, VECTOR, World, contract, found, ids, seen
+from tidegate.database import Connection
+
+EVERYTHING = {"id": "readers", "effect": "allow", "to": ["note_reader"]}
+
+
+@pytest.fixture
+def reader(published: World) -> Connection:
+    """Sees note 1, not note 2; has a schema of her own."""
+    role = published.role("reader", "note_reader", regions=["EU"])
+    published.admin.execute(sql.SQL("CREATE SCHEMA mine AUTHORIZATION {}").format(sql.Identifier(role)))
+    session = published.login(role)
+    assert seen(session) == {1}
+    return session
+
+
+def test_custom_settings_prove_nothing(published: World, reader: Connection) -> None:
+    other = published.role("other", "note_reader", regions=["US"])
+    for name in ("principal", "role", "user", "regions", "attributes", "jwt", "as", "worker"):
+        reader.execute("SELECT set_config(%s, %s, false)", [f"tidegate.{name}", other])
+        reader.execute("SELECT set_config(%s, 'US', false)", [f"request.{name}"])
+    reader.execute("SET application_name = 'tidegate_worker'")
+    assert seen(reader) == {1}
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute("SELECT set_config('role', %s, false)", [other])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute("SELECT set_config('session_authorization', %s, false)", [other])
+    assert seen(reader) == {1}
+
+
+def test_a_function_cannot_take_a_role_for_her(published: World, reader: Connection) -> None:
+    other = published.role("other", "note_reader", regions=["US"])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(
+            sql.SQL(
+                "CREATE FUNCTION mine.as_other() RETURNS bigint LANGUAGE sql SET role = {} AS 'SELECT id FROM rag_team.note'; "
+                "SELECT mine.as_other()"
+            ).format(sql.Literal(other))
+        )
+    assert seen(reader) == {1}
+
+
+@pytest.mark.parametrize("where", ["mine", "pg_temp"])
+def test_shadowed_names_prove_nothing(published: World, reader: Connection, where: str) -> None:
+    """Functions, operators, types and tables of her own, in front of everybody else's."""
+    if where == "pg_temp":
+        reader.execute("CREATE TEMP TABLE opens_the_schema ()")
+    reader.execute(
+        f"""
+        CREATE FUNCTION {where}.principal() RETURNS text LANGUAGE sql AS 'SELECT ''postgres''::text';
+        CREATE FUNCTION {where}.current_setting(text) RETURNS text LANGUAGE sql AS 'SELECT ''tidegate_worker''::text';
+        CREATE FUNCTION {where}.has_role(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION {where}.attribute_texts(text) RETURNS text[] LANGUAGE sql AS 'SELECT ''{{EU,US}}''::text[]';
+        CREATE FUNCTION {where}.pg_has_role(text, oid, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION {where}.note_live(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION {where}.eq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE OPERATOR {where}.= (FUNCTION = {where}.eq, LEFTARG = text, RIGHTARG = text);
+        CREATE FUNCTION {where}.further(public.vector, public.vector) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8';
+        CREATE OPERATOR {where}.<=> (FUNCTION = {where}.further, LEFTARG = public.vector, RIGHTARG = public.vector);
+        CREATE DOMAIN {where}.hit AS text;
+        CREATE TABLE {where}.principal_attribute (principal text, attribute text, attribute_values text[]);
+        INSERT INTO {where}.principal_attribute VALUES (session_user, 'regions', '{{US}}');
+        CREATE TABLE {where}.pg_roles (oid oid, rolname text, rolsuper boolean);
+        """  # type: ignore[arg-type]
+    )
+    reader.execute(f"SET search_path = {where}, pg_catalog, tidegate, rag_team, public")  # type: ignore[arg-type]
+    assert seen(reader) == {1}
+    assert reader.execute("SELECT attributes FROM tidegate.whoami()").fetchone() == ({"regions": ["EU"]},)
+    published.admin.execute("DELETE FROM team.note WHERE id = 1")
+    assert found(reader, "strict") == set()
+
+
+def test_a_leaky_function_is_not_called_with_hidden_rows(published: World, reader: Connection) -> None:
+    """Cheap as it says it is, the planner may not run it before the policies."""
+    told: list[str] = []
+    reader.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    reader.execute(
+        "CREATE FUNCTION mine.tell(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS "
+        "$$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $$"
+    )
+    for statement in (
+        "SELECT id FROM rag_team.note WHERE mine.tell(content)",
+        "SELECT n.id FROM rag_team.note n JOIN rag_team.note m ON mine.tell(m.content) AND n.id = m.id",
+        "SELECT max(id) FROM rag_team.note HAVING bool_or(mine.tell(content))",
+        "SELECT id FROM rag_team.note ORDER BY mine.tell(content)",
+    ):
+        reader.execute(statement)  # type: ignore[arg-type]
+    assert set(told) == {"note 1"}
+
+
+def test_errors_do_not_tell_of_hidden_rows(reader: Connection) -> None:
+    """Division by zero, bad casts, overflows: only of rows that may be seen."""
+    for where in ("1 / (id - 2) > -5", "(CASE id WHEN 2 THEN 'x' ELSE '1' END)::int = 1", "id + 9223372036854775805 > 0"):
+        assert ids(reader, where) == {1}
+
+
+def test_cursors_and_subqueries_show_no_more(reader: Connection) -> None:
+    for statement in (
+        "TABLE rag_team.note",
+        "SELECT * FROM ONLY rag_team.note",
+        "SELECT * FROM rag_team.note TABLESAMPLE BERNOULLI (100)",
+        "WITH n AS MATERIALIZED (SELECT * FROM rag_team.note) SELECT * FROM n",
+        "SELECT (n).* FROM (SELECT n FROM rag_team.note n) AS x",
+        "SELECT * FROM rag_team.note WHERE ctid = ANY (ARRAY['(0,1)', '(0,2)', '(0,3)']::tid[])",
+    ):
+        assert [row[0] for row in reader.execute(statement).fetchall()] == [1], statement  # type: ignore[arg-type]
+    with reader.cursor().copy("COPY (SELECT id FROM rag_team.note) TO STDOUT") as copied:
+        assert [bytes(line) for line in copied] == [b"1\n"]
+
+
+class TestCachedPlans:
+    STATEMENT = "PREPARE p AS SELECT id FROM rag_team.note ORDER BY id"
+
+    def _ids(self, session: Connection) -> list[int]:
+        return [row[0] for row in session.execute("EXECUTE p").fetchall()]
+
+    @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+    def test_follow_set_role(self, published: World, mode: str) -> None:
+        europe = published.role("europe", "note_reader", regions=["EU"])
+        states = published.role("states", "note_reader", regions=["US"])
+        session = published.login(published.role("person", europe, states))
+        session.execute(f"SET plan_cache_mode = {mode}; {self.STATEMENT}")  # type: ignore[arg-type]
+        for role, expected in ((europe, [1]), (states, [2]), (europe, [1])):
+            session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+            for _ in range(6):
+                assert self._ids(session) == expected
+        session.execute("RESET ROLE")
+        assert self._ids(session) == [1, 2]  # inherits of both
+
+    def test_follow_a_revoked_role(self, world: World) -> None:
+        """The plan was made while she was in both roles; the privilege to select stays with the other one."""
+        world.publish(contract(EVERYTHING, {"id": "few", "effect": "allow", "to": ["few_reader"], "when": "row.region = 'US'"}))
+        world.note(1, region="EU")
+        world.note(2, region="US")
+        person = world.role("person", "note_reader", "few_reader")
+        session = world.login(person)
+        session.execute("SET plan_cache_mode = force_generic_plan; " + self.STATEMENT)
+        assert self._ids(session) == [1, 2]
+        world.admin.execute(sql.SQL("REVOKE note_reader FROM {}").format(sql.Identifier(person)))
+        assert self._ids(session) == [2]
+        assert seen(session) == {2}
+
+    def test_follow_a_role_that_is_denied_from_now_on(self, world: World) -> None:
+        world.publish(contract(EVERYTHING, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"}))
+        world.note(1, region="EU")
+        world.note(2, region="US")
+        person = world.role("person", "note_reader")
+        session = world.login(person)
+        session.execute("SET plan_cache_mode = force_generic_plan; " + self.STATEMENT)
+        assert self._ids(session) == [1, 2]
+        world.admin.execute(sql.SQL("GRANT few_denied TO {}").format(sql.Identifier(person)))
+        assert self._ids(session) == [1]
+        assert seen(session) == {1}
+
+    def test_follow_a_changed_contract(self, published: World, reader: Connection) -> None:
+        reader.execute("SET plan_cache_mode = force_generic_plan; " + self.STATEMENT)
+        assert self._ids(reader) == [1]
+        published.publish(contract({**ALLOW, "when": "row.region in user.regions and row.price < 1"}))
+        assert self._ids(reader) == []
+
+
+class TestLentRights:
+    """Views and SECURITY DEFINER functions of one person, used by another: nobody gains what neither may see.
+
+    Postgres applies the policies of the owner's roles; the attributes are those of who asks."""
+
+    DEFINER = "CREATE FUNCTION {}.lent() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT id FROM rag_team.note'"
+    VIEW = "CREATE VIEW {}.shown AS SELECT id FROM rag_team.note"
+
+    def _lend(self, world: World, lender: str) -> None:
+        schema = sql.Identifier(lender)
+        world.admin.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(schema, schema))
+        session = world.login(lender)
+        for statement in (self.DEFINER, self.VIEW):
+            session.execute(sql.SQL(statement).format(schema))
+        session.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC; GRANT SELECT ON {}.shown TO PUBLIC").format(schema, schema))
+
+    def _borrow(self, session: Connection, lender: str) -> list[set[int]]:
+        answers = []
+        for statement in ("SELECT * FROM {}.lent()", "SELECT * FROM {}.shown"):
+            try:
+                rows = session.execute(sql.SQL(statement).format(sql.Identifier(lender))).fetchall()
+                answers.append({row[0] for row in rows})
+            except psycopg.errors.InsufficientPrivilege:
+                answers.append(set())
+        return answers
+
+    def test_a_role_is_not_lent(self, published: World) -> None:
+        """The lender has the role and no region, the borrower the region and no role."""
+        lender = published.role("lender", "note_reader")
+        self._lend(published, lender)
+        assert self._borrow(published.login(lender), lender) == [set(), set()]
+        borrower = published.login(published.role("borrower", "tidegate_reader", regions=["US"]))
+        assert self._borrow(borrower, lender) == [set(), set()]
+        assert self._borrow(published.login(published.role("stranger", regions=["US"])), lender) == [set(), set()]
+
+    def test_a_denial_is_not_escaped(self, world: World) -> None:
+        """The borrower is denied the row, the lender does not hold the denied role, and lacks the region."""
+        world.publish(contract(ALLOW, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"}))
+        world.note(1, region="EU")
+        world.note(2, region="US")
+        lender = world.role("lender", "note_reader", regions=["EU"])
+        self._lend(world, lender)
+        borrower = world.login(world.role("borrower", "note_reader", "few_denied", regions=["US"]))
+        assert seen(borrower) == set()
+        assert self._borrow(borrower, lender) == [set(), set()]
+
+    def test_who_may_see_a_row_sees_it_through_a_view(self, published: World) -> None:
+        lender = published.role("lender", "note_reader")
+        self._lend(published, lender)
+        allowed = published.login(published.role("allowed", "note_reader", regions=["US"]))
+        assert self._borrow(allowed, lender) == [{2}, {2}]
+
+    def test_the_worker_cannot_be_pretended(self, published: World, reader: Connection) -> None:
+        """A restrictive rule exempts who *is* the worker; a role of a like name, or her own object, is not."""
+        published.publish(contract(EVERYTHING, {"id": "eu", "effect": "require", "when": "row.region = 'EU'"}))
+        reader.execute("CREATE VIEW mine.v AS SELECT id FROM rag_team.note")
+        assert [row[0] for row in reader.execute("SELECT * FROM mine.v")] == [1]
+        assert seen(reader) == {1}
+
+
+def test_text_that_looks_like_sql_stays_text(published: World) -> None:
+    """Attribute values, product names, keys."""
+    evil = published.role("evil", "note_reader", regions=["EU' OR '1'='1", "US') OR true --", "{EU,US}", '"', "\\"])
+    session = published.login(evil)
+    assert seen(session) == set()
+    for product in ("team.note' OR true --", 'team.note"; DROP TABLE rag_team.note --', "", "{team.note}"):
+        with pytest.raises(psycopg.errors.UndefinedObject):
+            found(session, products=[product])
+    for consistency in ("none", "strict' OR true --", ""):
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            session.execute("SELECT * FROM tidegate.search(%s::public.vector, 1, NULL, %s)", [VECTOR, consistency])

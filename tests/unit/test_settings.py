@@ -1,0 +1,72 @@
+"""Where a setting comes from: flag before environment before `.env` before default."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tidegate import cli
+from tidegate.errors import UsageError
+from tidegate.settings import Settings, load_dotenv
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("TIDEGATE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def dotenv(text: str) -> None:
+    Path(".env").write_text(text, encoding="utf-8")
+
+
+def test_defaults_need_nothing():
+    assert Settings().dsn is None
+    assert Settings().log_level == "INFO"
+
+
+def test_precedence(monkeypatch: pytest.MonkeyPatch):
+    dotenv("TIDEGATE_SLOT=from_file\nTIDEGATE_DSN='host=x password=\"a b\"'\n# TIDEGATE_LLM=no\nOTHER=1\nTIDEGATE_UNKNOWN=1\n")
+    assert Settings().slot == "from_file"
+    assert Settings().dsn == 'host=x password="a b"'
+    assert Settings().llm is None
+    monkeypatch.setenv("TIDEGATE_SLOT", "from_environment")
+    assert Settings().slot == "from_environment"
+    assert cli._settings(slot=None).slot == "from_environment"
+    assert cli._settings(slot="from_flag").slot == "from_flag"
+
+
+def test_a_wrong_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TIDEGATE_EMBEDDING_BATCH", "0")
+    with pytest.raises(ValidationError):
+        Settings()
+    with pytest.raises(UsageError, match=r"TIDEGATE_EMBEDDING_BATCH: .*greater than or equal to 1"):
+        cli._settings()
+
+
+def test_log_levels(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TIDEGATE_LOG_LEVEL", "debug")
+    assert Settings().log_level == "DEBUG"
+    with pytest.raises(UsageError, match=r"TIDEGATE_LOG_LEVEL: .*'DEBUG', 'INFO', 'WARNING' or 'ERROR'"):
+        cli._settings(log_level="loud")
+
+
+def test_dotenv_reaches_flags_that_are_no_setting(monkeypatch: pytest.MonkeyPatch):
+    """A TIDEGATE_AS in `.env` that were not taken would search as somebody else."""
+    dotenv("TIDEGATE_AS=alice\nTIDEGATE_K=3\nPATH=/nowhere\n")
+    monkeypatch.setenv("TIDEGATE_K", "7")
+    path = os.environ["PATH"]
+    try:
+        load_dotenv()
+        assert (os.environ["TIDEGATE_AS"], os.environ["TIDEGATE_K"], os.environ["PATH"]) == ("alice", "7", path)
+    finally:
+        os.environ.pop("TIDEGATE_AS", None)
+
+
+def test_without_a_dsn_the_message_says_where_one_comes_from():
+    with pytest.raises(UsageError, match=r"pass --dsn, or set TIDEGATE_DSN.*tidegate local start"):
+        cli._dsn(None)
+    assert cli._dsn("dbname=x") == "dbname=x"
