@@ -12,7 +12,7 @@ AS $$
     SELECT coalesce((SELECT pg_has_role(tidegate.principal(), r.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = role_name), false)
 $$;
 COMMENT ON FUNCTION tidegate.has_role(text) IS
-    'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false.';
+    'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false. Definer only so that policies need no more privileges than this one.';
 
 -- Own values stand alone; a principal without own values inherits the union of those of its roles.
 CREATE OR REPLACE FUNCTION tidegate.attribute_texts(attribute_name text) RETURNS text[]

@@ -34,6 +34,12 @@ RETURNING l.key;
 UPDATE tidegate.ledger SET state = 'deleted', document_hash = NULL, chunks = 0, written_at = clock_timestamp()
 WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
 
+-- ledger_lock --
+-- All keys of the transaction, in the order of ledger_advance: so no two writers wait for each other.
+SELECT key, document_hash, state FROM tidegate.ledger
+WHERE product_id = %(product_id)s AND key = ANY (%(keys)s)
+ORDER BY key FOR UPDATE;
+
 -- dead_letters_clear --
 DELETE FROM tidegate.dead_letter WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
 

@@ -11,7 +11,7 @@ import typer
 
 from tidegate import console
 from tidegate.errors import TidegateError, UsageError
-from tidegate.settings import Settings, load_dotenv
+from tidegate.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -51,6 +51,10 @@ Products = Annotated[
     typer.Option(
         "--product", envvar="TIDEGATE_PRODUCT", help="Product to search; may be repeated.", show_default=False
     ),
+]
+OneProduct = Annotated[
+    str | None,
+    typer.Option("--product", envvar="TIDEGATE_PRODUCT", help="Product; none: all.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", envvar="TIDEGATE_JSON", help="JSON to stdout.")]
 Data = Annotated[
@@ -329,7 +333,7 @@ def principal_show(
 @letters_app.command("list")
 def letters_list(
     dsn: Dsn = None,
-    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+    product: OneProduct = None,
     json_: Json = False,
 ) -> None:
     """Parked rows with their reasons."""
@@ -351,7 +355,7 @@ _Ids = Annotated[list[int] | None, typer.Argument(help="Numbers from the list; n
 def letters_retry(
     ids: _Ids = None,
     dsn: Dsn = None,
-    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+    product: OneProduct = None,
 ) -> None:
     """Let the worker read these rows from the source and index them again."""
     from tidegate.database import connect
@@ -366,7 +370,7 @@ def letters_retry(
 def letters_drop(
     ids: _Ids = None,
     dsn: Dsn = None,
-    product: Annotated[str | None, typer.Option(envvar="TIDEGATE_PRODUCT")] = None,
+    product: OneProduct = None,
 ) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
     from tidegate.database import connect
@@ -464,7 +468,7 @@ def bench_freshness(
 @bench_app.command("backfill")
 def bench_backfill(
     rows: Annotated[
-        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=600, help="Rows that are there before.")
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=300, help="Rows that are there before.")
     ] = 5000,
     floor_rows: Annotated[
         int,
@@ -488,7 +492,6 @@ def main() -> None:
     from dotenv import load_dotenv
 
     load_dotenv(Path(".env"))  # what the environment has already, stays
-    load_dotenv()
     try:
         app()
     except TidegateError as error:
@@ -527,7 +530,8 @@ def _dsn(flag: str | None) -> str:
     dsn = flag or _settings().dsn
     if dsn is None:
         raise UsageError(
-            "no database: pass --dsn, or set TIDEGATE_DSN (also in .env). To try without one of your own: tidegate local start"
+            "no database: pass --dsn, or set TIDEGATE_DSN (also in .env). "
+            "To try without one of your own: tidegate local start"
         )
     return dsn
 

@@ -1,9 +1,7 @@
 """Settings: from flags, the environment (`TIDEGATE_*`) and `.env`, in this order."""
 
-import os
 from typing import Literal
 
-from dotenv import dotenv_values
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,23 +14,15 @@ class Settings(BaseSettings):
     dsn: str | None = Field(None, description="Postgres connection string (URI or key=value).")
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
     llm: str | None = Field(None, description="litellm model that answers `ask`, e.g. openai/gpt-4o-mini.")
-    api_base: str | None = Field(
-        None, description="Base URL of an OpenAI-compatible server, for embeddings and ask."
-    )
-    embedding_timeout_s: float = Field(
-        30.0, gt=0, description="One embedding call to a remote model, seconds."
-    )
-    embedding_batch: int = Field(
-        64, ge=1, le=2048, description="Texts in one embedding call to a remote model."
-    )
+    api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible server, for embeddings and ask.")
+    embedding_timeout_s: float = Field(30.0, gt=0, description="One embedding call to a remote model, seconds.")
+    embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one embedding call to a remote model.")
     embedding_attempts: int = Field(6, ge=1, description="Attempts at an embedding before its row is parked.")
     max_document_chars: int = Field(
         1_000_000, ge=1_000, description="A longer document is parked instead of indexed, characters."
     )
     poll_interval_ms: int = Field(5, ge=1, description="Debezium's poll.interval.ms.")
-    heartbeat_ms: int = Field(
-        1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle."
-    )
+    heartbeat_ms: int = Field(1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle.")
     jvm_heap_mb: int = Field(320, ge=128, description="Heap of the embedded engine's JVM, MB.")
     hnsw_from_chunks: int = Field(
         20_000,
@@ -45,11 +35,3 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-
-def load_dotenv() -> None:
-    """Puts the `TIDEGATE_*` of `.env` into the environment, where it has none: flags that are no setting
-    (`TIDEGATE_AS`) look only there, and one that is silently not taken would ask as somebody else."""
-    for name, value in dotenv_values(".env").items():
-        if name.startswith("TIDEGATE_") and value is not None:
-            os.environ.setdefault(name, value)

@@ -4,11 +4,10 @@ import time
 import uuid
 from collections.abc import Callable
 
-import psycopg
-
-from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
+from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide
 from tests.integration.embedder import WatchedModels
 from tests.integration.offer import offer
+
 from tidegate.database import connect
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.observe.dead_letters import list_dead_letters
@@ -163,7 +162,12 @@ def test_unchanged_toast(tide: Tide) -> None:
     """Debezium does not know an unchanged out-of-line value; it must neither be embedded nor lost."""
     run = tide.admin.execute
     run("CREATE SCHEMA team")
-    types = {"id": "integer", "title": "text", **{name: type_ for name, (type_, _) in TOASTED.items()}, "touched": "integer"}
+    types = {
+        "id": "integer",
+        "title": "text",
+        **{name: type_ for name, (type_, _) in TOASTED.items()},
+        "touched": "integer",
+    }
     run(f"CREATE TABLE team.big ({', '.join(f'{name} {type_}' for name, type_ in types.items())}, PRIMARY KEY (id))")
     template = " ".join(f"{{{name}}}" for name in ["title", *TOASTED])
     arrays = [name for name, (type_, _) in TOASTED.items() if type_.endswith("[]")]
@@ -172,7 +176,9 @@ def test_unchanged_toast(tide: Tide) -> None:
     tide.live("team.big")
     for number, (name, (_, value)) in enumerate(TOASTED.items()):
         run(f"ALTER TABLE team.big ALTER {name} SET STORAGE EXTERNAL")
-        run(f"INSERT INTO team.big (id, title, {name}, touched) SELECT {number}, 'head', {value}, 0 FROM generate_series(1, 600) n LIMIT 1")
+        run(
+            f"INSERT INTO team.big (id, title, {name}, touched) SELECT {number}, 'head', {value}, 0 FROM generate_series(1, 600) n LIMIT 1"
+        )
     tide.caught_up(60)
     carried = ", ".join(f"(SELECT {name} FROM team.big WHERE id = c.id) IS NOT DISTINCT FROM {name}" for name in arrays)
     texts = tide.rows("SELECT id, chunk_no, content FROM rag_team.big ORDER BY 1, 2")
@@ -185,7 +191,10 @@ def test_unchanged_toast(tide: Tide) -> None:
 
     run("UPDATE team.big SET title = 'new head' WHERE id >= %s", [len(TOASTED) - 4])
     tide.caught_up(60)
-    changed = tide.rows("SELECT id, string_agg(content, '' ORDER BY chunk_no) FROM rag_team.big WHERE id >= %s GROUP BY id", len(TOASTED) - 4)
+    changed = tide.rows(
+        "SELECT id, string_agg(content, '' ORDER BY chunk_no) FROM rag_team.big WHERE id >= %s GROUP BY id",
+        len(TOASTED) - 4,
+    )
     assert all(text.startswith("new head") and "unavailable" not in text for _, text in changed)
     assert tide.rows(f"SELECT DISTINCT {carried} FROM rag_team.big c") == [(True,) * len(arrays)]
     no_dead_letters(tide)
@@ -228,7 +237,21 @@ def test_keys_of_all_sorts(tide: Tide) -> None:
     tide.apply(offer("team.pair", pair, key=["number", "tenant"], embed=["title"]))
     tide.apply(offer("team.thing", {"id": "uuid", "title": "text"}, embed=["title"]))
     tide.apply(offer("team.word", {"id": "text", "title": "text"}, embed=["title"]))
-    words = ["", " ", 'quote"s', "it's", "a,b", "{x}", "NULL", "back\\slash", "Grüße 🌊", "new\nline", "%s %(a)s", "\x01", "true"]
+    words = [
+        "",
+        " ",
+        'quote"s',
+        "it's",
+        "a,b",
+        "{x}",
+        "NULL",
+        "back\\slash",
+        "Grüße 🌊",
+        "new\nline",
+        "%s %(a)s",
+        "\x01",
+        "true",
+    ]
     run("INSERT INTO team.pair VALUES ('a', 1, 'a1'), ('b', 1, 'b1'), ('a', 2, 'a2')")
     run("INSERT INTO team.word VALUES ('from before', 'x')")
     tide.run()
@@ -244,9 +267,16 @@ def test_keys_of_all_sorts(tide: Tide) -> None:
         run("INSERT INTO team.word VALUES (%s, 'old')", [word])
     run("UPDATE team.word SET title = 'new'")
     tide.caught_up()
-    assert tide.rows("SELECT number, tenant, content FROM rag_team.pair ORDER BY 1, 2") == [(1, "a", "a1 new"), (2, "c", "a2")]
-    assert set(tide.rows("SELECT id::text, content FROM rag_team.thing")) == set(tide.rows("SELECT id::text, title FROM team.thing"))
-    assert set(tide.rows("SELECT id, content FROM rag_team.word")) == {(word, "new") for word in [*words, "from before"]}
+    assert tide.rows("SELECT number, tenant, content FROM rag_team.pair ORDER BY 1, 2") == [
+        (1, "a", "a1 new"),
+        (2, "c", "a2"),
+    ]
+    assert set(tide.rows("SELECT id::text, content FROM rag_team.thing")) == set(
+        tide.rows("SELECT id::text, title FROM team.thing")
+    )
+    assert set(tide.rows("SELECT id, content FROM rag_team.word")) == {
+        (word, "new") for word in [*words, "from before"]
+    }
     run("DELETE FROM team.word")
     run("DELETE FROM team.thing WHERE id = %s", [thing])
     tide.caught_up()
@@ -337,9 +367,7 @@ def test_a_table_of_200_columns(tide: Tide) -> None:
     tide.apply(offer("team.wide", columns, carried=names[:20], embed=names))
     tide.run()
     tide.live("team.wide")
-    tide.admin.execute(
-        f"INSERT INTO team.wide VALUES (1, {', '.join(['%s'] * 199)})", [f"v{n}" for n in range(199)]
-    )
+    tide.admin.execute(f"INSERT INTO team.wide VALUES (1, {', '.join(['%s'] * 199)})", [f"v{n}" for n in range(199)])
     tide.caught_up()
     text = "\n\n".join(row[0] for row in tide.rows("SELECT content FROM rag_team.wide ORDER BY chunk_no"))
     assert text.split() == [f"v{n}" for n in range(199)]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.offer import offer
+
 from tidegate.database import connect
 from tidegate.index.embedding.registry import Embedders
 from tidegate.local import postgres
@@ -87,11 +87,18 @@ class Load(threading.Thread):
         row, turn = pick.randrange(150), self.changes
         match pick.randrange(8):
             case 0 | 1:
-                connection.execute(f"INSERT INTO {table} (id, title) VALUES (%s, %s) ON CONFLICT DO NOTHING", [row, f"new {turn}"])
+                connection.execute(
+                    f"INSERT INTO {table} (id, title) VALUES (%s, %s) ON CONFLICT DO NOTHING", [row, f"new {turn}"]
+                )
             case 2 | 3:
                 connection.execute(f"UPDATE {table} SET title = %s WHERE id = %s", [f"changed {turn}", row])
             case 4:
-                connection.execute(f"UPDATE {table} SET {carried} = %s::text WHERE id = %s" if carried == "region" else f"UPDATE {table} SET rank = %s WHERE id = %s", [turn, row])
+                connection.execute(
+                    f"UPDATE {table} SET {carried} = %s::text WHERE id = %s"
+                    if carried == "region"
+                    else f"UPDATE {table} SET rank = %s WHERE id = %s",
+                    [turn, row],
+                )
             case 5:
                 connection.execute(f"DELETE FROM {table} WHERE id = %s", [row])
             case 6:
@@ -100,7 +107,9 @@ class Load(threading.Thread):
                 with connection.transaction():
                     connection.execute(f"DELETE FROM {table} WHERE id = %s", [row])
                     connection.execute(f"INSERT INTO {table} (id, title) VALUES (%s, %s)", [row, f"again {turn}"])
-                    connection.execute(f"UPDATE {table} SET title = title || '.' WHERE id BETWEEN %s AND %s", [row, row + 3])
+                    connection.execute(
+                        f"UPDATE {table} SET title = title || '.' WHERE id BETWEEN %s AND %s", [row, row + 3]
+                    )
 
 
 def same_index(dsn: str) -> None:
@@ -113,12 +122,17 @@ def same_index(dsn: str) -> None:
             ).fetchall()
             if differing:
                 print(*differing, sep="\n")
-                print(*connection.execute("SELECT key, position, state, chunks, written_at FROM tidegate.ledger ORDER BY written_at").fetchall()[:60], sep="\n")
+                print(
+                    *connection.execute(
+                        "SELECT key, position, state, chunks, written_at FROM tidegate.ledger ORDER BY written_at"
+                    ).fetchall()[:60],
+                    sep="\n",
+                )
             assert differing == [], table
-        ledger = connection.execute(
-            "SELECT count(*) FROM tidegate.ledger l WHERE l.state = 'indexed'"
+        ledger = connection.execute("SELECT count(*) FROM tidegate.ledger l WHERE l.state = 'indexed'").fetchone()
+        rows = connection.execute(
+            "SELECT (SELECT count(*) FROM team.note) + (SELECT count(*) FROM team.item)"
         ).fetchone()
-        rows = connection.execute("SELECT (SELECT count(*) FROM team.note) + (SELECT count(*) FROM team.item)").fetchone()
         assert ledger == rows
         assert list_dead_letters(connection) == []
 
@@ -152,19 +166,26 @@ def test_killed_at_random_moments(tide: Tide, tmp_path: Path) -> None:
     seed = int(os.environ.get("TIDEGATE_SEED", time.time_ns() % 10**6))
     print(f"TIDEGATE_SEED={seed}")
     pick = random.Random(seed)
+    streams = "SELECT max(updated_at) > clock_timestamp() - interval '1s' FROM tidegate.watermark"
     load = Load(tide.dsn, seed)
     load.start()
     try:
         for kill in range(KILLS):
             with running(tide.dsn, tmp_path / "log") as run:
-                if kill % 2:
-                    # In the middle of a backfill, as soon as the first event has come.
-                    tide.admin.execute("UPDATE tidegate.product SET state = 'pending'")
-                    before = tide.one("SELECT max(lsn)::text FROM tidegate.watermark")
-                    wait_until(lambda before=before: tide.one("SELECT max(lsn)::text FROM tidegate.watermark") != before, 40, "it streams")
-                    time.sleep(pick.uniform(0, 1.5))
-                else:
-                    time.sleep(pick.uniform(1, 9))
+                match kill % 4:
+                    case 0:
+                        time.sleep(pick.uniform(1, 9))
+                    case 1:  # in the middle of a backfill
+                        tide.admin.execute("UPDATE tidegate.product SET state = 'pending'")
+                        wait_until(lambda: tide.one(streams), 40, "it streams")
+                        time.sleep(pick.uniform(0, 2.5))
+                    case _:  # while much waits to be embedded, and no backfill would mend what is lost
+                        wait_until(lambda: tide.one(streams), 40, "it streams")
+                        tide.live("team.note")
+                        tide.live("team.item")
+                        tide.admin.execute("UPDATE team.note SET title = 'burst ' || id || ' ' || %s", [kill])
+                        tide.admin.execute("UPDATE team.item SET title = 'burst ' || id || ' ' || %s", [kill])
+                        time.sleep(pick.uniform(0.5, 2.5))
                 assert run.process.poll() is None, run.log()
     finally:
         load.stop()

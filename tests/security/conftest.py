@@ -8,8 +8,8 @@ import pytest
 import yaml
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide
+
 from tidegate.database import Connection, connect
 from tidegate.govern.plan import Plan
 from tidegate.govern.principals import set_attributes
@@ -63,7 +63,8 @@ class World:
             self.admin.execute("SET LOCAL ROLE tidegate_worker")
             self.admin.execute(
                 sql.SQL(
-                    "INSERT INTO rag_team.note ({names}, chunk_no, content, content_hash, embedding, position, committed_at, contract_version) "
+                    "INSERT INTO rag_team.note ({names}, chunk_no, content, content_hash, embedding, position, "
+                    "committed_at, contract_version) "
                     "VALUES ({values}, 0, {content}, '', {vector}, '{{0/1,0/1}}', now(), '1.0.0')"
                 ).format(
                     names=sql.SQL(", ").join(map(sql.Identifier, values)),

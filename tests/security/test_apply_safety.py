@@ -6,8 +6,8 @@ import psycopg
 import pytest
 import yaml
 from psycopg import sql
-
 from tests.security.conftest import ALLOW, World, contract, found, ids, seen, with_columns
+
 from tidegate.contract.finding import ContractErrors
 from tidegate.govern.apply import apply_plan
 from tidegate.govern.plan import ContractUnfit, make_plan
@@ -19,14 +19,16 @@ def state(world: World) -> str:
     """Everything that apply may change, in one hash."""
     parts = []
     for statement in (
-        "SELECT polname, polrelid::regclass, polpermissive, polroles::regrole[]::text, pg_get_expr(polqual, polrelid), obj_description(oid, 'pg_policy') "
+        "SELECT polname, polrelid::regclass, polpermissive, polroles::regrole[]::text, pg_get_expr(polqual, polrelid), "
+        "obj_description(oid, 'pg_policy') "
         "FROM pg_policy ORDER BY 1, 2",
         "SELECT oid::regclass::text, relacl::text, relrowsecurity, relforcerowsecurity FROM pg_class "
         "WHERE relnamespace::regnamespace::text ~ '^(team|rag_|tidegate)' ORDER BY 1",
         "SELECT attrelid::regclass::text, attname, attacl::text FROM pg_attribute JOIN pg_class c ON c.oid = attrelid "
         "WHERE relnamespace::regnamespace::text ~ '^(team|rag_)' AND attnum > 0 ORDER BY 1, 2",
         "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname ~ '^(team|rag_)' ORDER BY 1",
-        "SELECT oid::regprocedure::text, proacl::text, prosrc FROM pg_proc WHERE pronamespace::regnamespace::text ~ '^rag_' ORDER BY 1",
+        "SELECT oid::regprocedure::text, proacl::text, prosrc FROM pg_proc "
+        "WHERE pronamespace::regnamespace::text ~ '^rag_' ORDER BY 1",
         "SELECT tablename FROM pg_publication_tables ORDER BY 1",
         "SELECT product, contract_version, state, applied_at FROM tidegate.product ORDER BY 1",
         "SELECT product, version, contract_sha256 FROM tidegate.contract_version ORDER BY 1, 2, 3",
@@ -37,7 +39,9 @@ def state(world: World) -> str:
 
 
 def tidegates_policies(world: World) -> set[str]:
-    return {row[0] for row in world.tide.rows("SELECT polname FROM pg_policy WHERE polrelid = 'rag_team.note'::regclass")}
+    return {
+        row[0] for row in world.tide.rows("SELECT polname FROM pg_policy WHERE polrelid = 'rag_team.note'::regclass")
+    }
 
 
 def test_applying_again_does_nothing(published: World) -> None:
@@ -147,7 +151,11 @@ def test_a_column_that_is_tested_for_null_is_not_added_in_place(published: World
     """Until the backfill has filled it, it would be NULL for every row, and the rule would let all through."""
     published.admin.execute("ALTER TABLE team.note ADD archived_at timestamptz DEFAULT now()")
     column = {"name": "archived_at", "logicalType": "timestamp", "physicalType": "timestamptz"}
-    for when in ("row.archived_at is null", "not (row.archived_at is not null)", "row.region = 'X' or row.archived_at is null"):
+    for when in (
+        "row.archived_at is null",
+        "not (row.archived_at is not null)",
+        "row.region = 'X' or row.archived_at is null",
+    ):
         text = with_columns(contract({**ALLOW, "when": when}), column)
         with pytest.raises(ContractUnfit, match=r"archived_at.*--rebuild"):
             published.publish(text)
@@ -169,7 +177,9 @@ def test_an_added_column_hides_until_it_is_filled(published: World) -> None:
 class TestRefusals:
     def test_a_source_with_row_level_security(self, world: World) -> None:
         world.admin.execute("ALTER TABLE team.note ENABLE ROW LEVEL SECURITY")
-        with pytest.raises(ContractUnfit, match=r"row-level security.*tidegate_owner, tidegate_worker.*CREATE POLICY") as refused:
+        with pytest.raises(
+            ContractUnfit, match=r"row-level security.*tidegate_owner, tidegate_worker.*CREATE POLICY"
+        ) as refused:
             world.publish(contract(ALLOW))
         # The way out that the message names works.
         world.admin.execute(str(refused.value).partition("run ")[2])
@@ -184,11 +194,15 @@ class TestRefusals:
 
     def test_a_table_without_a_primary_key(self, world: World) -> None:
         world.admin.execute("ALTER TABLE team.note DROP CONSTRAINT note_pkey")
-        with pytest.raises(ContractUnfit, match=r"team\.note has no primary key.*ALTER TABLE team\.note ADD PRIMARY KEY \(id\)"):
+        with pytest.raises(
+            ContractUnfit, match=r"team\.note has no primary key.*ALTER TABLE team\.note ADD PRIMARY KEY \(id\)"
+        ):
             world.publish(contract(ALLOW))
 
     def test_a_view(self, world: World) -> None:
-        world.admin.execute("ALTER TABLE team.note RENAME TO real_note; CREATE VIEW team.note AS SELECT * FROM team.real_note")
+        world.admin.execute(
+            "ALTER TABLE team.note RENAME TO real_note; CREATE VIEW team.note AS SELECT * FROM team.real_note"
+        )
         with pytest.raises(ContractUnfit, match="not an ordinary table"):
             world.publish(contract(ALLOW))
 
@@ -208,7 +222,9 @@ class TestRefusals:
             world.publish(contract(ALLOW))
 
     def test_all_problems_at_once(self, world: World) -> None:
-        world.admin.execute("ALTER TABLE team.note DROP COLUMN price, ALTER COLUMN region TYPE varchar, DROP CONSTRAINT note_pkey")
+        world.admin.execute(
+            "ALTER TABLE team.note DROP COLUMN price, ALTER COLUMN region TYPE varchar, DROP CONSTRAINT note_pkey"
+        )
         with pytest.raises(ContractUnfit) as refused:
             world.publish(contract(ALLOW))
         for part in ("price", "region", "primary key"):

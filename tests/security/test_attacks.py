@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 from psycopg import sql
-
 from tests.security.conftest import ALLOW, VECTOR, World, contract, found, ids, seen
+
 from tidegate.database import Connection
 
 EVERYTHING = {"id": "readers", "effect": "allow", "to": ["note_reader"]}
@@ -39,7 +39,8 @@ def test_a_function_cannot_take_a_role_for_her(published: World, reader: Connect
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         reader.execute(
             sql.SQL(
-                "CREATE FUNCTION mine.as_other() RETURNS bigint LANGUAGE sql SET role = {} AS 'SELECT id FROM rag_team.note'; "
+                "CREATE FUNCTION mine.as_other() RETURNS bigint LANGUAGE sql SET role = {} "
+                "AS 'SELECT id FROM rag_team.note'; "
                 "SELECT mine.as_other()"
             ).format(sql.Literal(other))
         )
@@ -96,7 +97,11 @@ def test_a_leaky_function_is_not_called_with_hidden_rows(published: World, reade
 
 def test_errors_do_not_tell_of_hidden_rows(reader: Connection) -> None:
     """Division by zero, bad casts, overflows: only of rows that may be seen."""
-    for where in ("1 / (id - 2) > -5", "(CASE id WHEN 2 THEN 'x' ELSE '1' END)::int = 1", "id + 9223372036854775805 > 0"):
+    for where in (
+        "1 / (id - 2) > -5",
+        "(CASE id WHEN 2 THEN 'x' ELSE '1' END)::int = 1",
+        "id + 9223372036854775805 > 0",
+    ):
         assert ids(reader, where) == {1}
 
 
@@ -135,7 +140,9 @@ class TestCachedPlans:
 
     def test_follow_a_revoked_role(self, world: World) -> None:
         """The plan was made while she was in both roles; the privilege to select stays with the other one."""
-        world.publish(contract(EVERYTHING, {"id": "few", "effect": "allow", "to": ["few_reader"], "when": "row.region = 'US'"}))
+        world.publish(
+            contract(EVERYTHING, {"id": "few", "effect": "allow", "to": ["few_reader"], "when": "row.region = 'US'"})
+        )
         world.note(1, region="EU")
         world.note(2, region="US")
         person = world.role("person", "note_reader", "few_reader")
@@ -147,7 +154,9 @@ class TestCachedPlans:
         assert seen(session) == {2}
 
     def test_follow_a_role_that_is_denied_from_now_on(self, world: World) -> None:
-        world.publish(contract(EVERYTHING, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"}))
+        world.publish(
+            contract(EVERYTHING, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"})
+        )
         world.note(1, region="EU")
         world.note(2, region="US")
         person = world.role("person", "note_reader")
@@ -170,7 +179,9 @@ class TestLentRights:
 
     Postgres applies the policies of the owner's roles; the attributes are those of who asks."""
 
-    DEFINER = "CREATE FUNCTION {}.lent() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT id FROM rag_team.note'"
+    DEFINER = (
+        "CREATE FUNCTION {}.lent() RETURNS SETOF bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT id FROM rag_team.note'"
+    )
     VIEW = "CREATE VIEW {}.shown AS SELECT id FROM rag_team.note"
 
     def _lend(self, world: World, lender: str) -> None:
@@ -179,7 +190,9 @@ class TestLentRights:
         session = world.login(lender)
         for statement in (self.DEFINER, self.VIEW):
             session.execute(sql.SQL(statement).format(schema))
-        session.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC; GRANT SELECT ON {}.shown TO PUBLIC").format(schema, schema))
+        session.execute(
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC; GRANT SELECT ON {}.shown TO PUBLIC").format(schema, schema)
+        )
 
     def _borrow(self, session: Connection, lender: str) -> list[set[int]]:
         answers = []
@@ -202,7 +215,9 @@ class TestLentRights:
 
     def test_a_denial_is_not_escaped(self, world: World) -> None:
         """The borrower is denied the row, the lender does not hold the denied role, and lacks the region."""
-        world.publish(contract(ALLOW, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"}))
+        world.publish(
+            contract(ALLOW, {"id": "few", "effect": "deny", "to": ["few_denied"], "when": "row.region = 'US'"})
+        )
         world.note(1, region="EU")
         world.note(2, region="US")
         lender = world.role("lender", "note_reader", regions=["EU"])

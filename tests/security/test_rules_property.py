@@ -111,9 +111,7 @@ def atoms(draw: st.DrawFn, effect: str) -> str:
     pool = POOLS[ATTRIBUTE_FAMILIES.get(kind, kind) if kind is Family.TIMESTAMP else kind]
     ops = ["=", "!=", "<", "<=", ">", ">="] if kind in ORDERED else ["=", "!="]
     op, literal = draw(st.sampled_from(ops)), _literal(draw(st.sampled_from(pool)), kind)
-    listed = ", ".join(
-        _literal(text, kind) for text in draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3))
-    )
+    listed = ", ".join(_literal(text, kind) for text in draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3)))
     choices = [
         f"row.{name} {op} {literal}",
         f"{literal} {op} row.{name}",
@@ -163,14 +161,10 @@ def cases(draw: st.DrawFn) -> Case:
     some_roles = st.lists(st.sampled_from(ROLES), min_size=1, unique=True).map(tuple)
     rules = []
     for effect in ["allow", *draw(st.lists(st.sampled_from(["allow", "require", "deny"]), max_size=3))]:
-        to = (
-            () if effect == "require" else draw(some_roles if effect == "allow" else st.just(()) | some_roles)
-        )
+        to = () if effect == "require" else draw(some_roles if effect == "allow" else st.just(()) | some_roles)
         when = draw(st.just("") | conditions(effect)) if effect == "allow" else draw(conditions(effect))
         rules.append((effect, to, when))
-    row = st.fixed_dictionaries(
-        {name: st.none() | st.sampled_from(pool) for name, pool in ROW_VALUES.items()}
-    )
+    row = st.fixed_dictionaries({name: st.none() | st.sampled_from(pool) for name, pool in ROW_VALUES.items()})
     attributes = {}
     for kind in (kind for kind in POOLS if kind is not Family.OTHER):
         one = st.sampled_from(POOLS[kind])
@@ -196,8 +190,7 @@ CONTRACT = Contract(
     owners=(),
     source=Source(None, None, "tgp_domain", "thing"),
     columns=tuple(
-        Column(name, type_, 1 if name == "id" else None, False, None, False, None)
-        for name, type_ in TYPES.items()
+        Column(name, type_, 1 if name == "id" else None, False, None, False, None) for name, type_ in TYPES.items()
     ),
     embedding=Embedding(("region",), None, 200, 0, "local/none"),
     rules=(),
@@ -225,9 +218,7 @@ def world(admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
             sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in TYPES.items()
         )
         admin.execute("SET LOCAL TimeZone = 'UTC'; SET LOCAL client_min_messages = warning")
-        admin.execute(
-            f"CREATE ROLE {ROLES[0]}; CREATE ROLE {ROLES[1]}; CREATE ROLE {PERSON} IN ROLE tidegate_reader"
-        )
+        admin.execute(f"CREATE ROLE {ROLES[0]}; CREATE ROLE {ROLES[1]}; CREATE ROLE {PERSON} IN ROLE tidegate_reader")
         admin.execute("CREATE SCHEMA tgp_domain; CREATE SCHEMA rag_tgp_domain")
         admin.execute("CREATE TYPE tgp_domain.mood AS ENUM ('calm', 'cross')")
         admin.execute("CREATE TABLE tgp_domain.assignment (thing_id int, username text)")
@@ -238,9 +229,9 @@ def world(admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
         admin.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(CHUNKS))
         admin.execute(sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(CHUNKS))
         admin.execute(
-            sql.SQL(
-                "CREATE POLICY worker ON {} FOR ALL TO tidegate_worker USING (true) WITH CHECK (true)"
-            ).format(CHUNKS)
+            sql.SQL("CREATE POLICY worker ON {} FOR ALL TO tidegate_worker USING (true) WITH CHECK (true)").format(
+                CHUNKS
+            )
         )
         yield admin
 
@@ -274,8 +265,7 @@ def set_up(world: psycopg.Connection, case: Case, contract: Contract) -> datetim
         world.execute(f"GRANT {role} TO {PERSON}")
     for name, values in case.attributes.items():
         world.execute(
-            "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values) "
-            "VALUES (%s, %s, %s)",
+            "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values) VALUES (%s, %s, %s)",
             (PERSON, name, values),
         )
     for key in case.memberships:
@@ -303,9 +293,7 @@ def test_what_rls_lets_through_is_what_the_evaluator_says(world: psycopg.Connect
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
         members = {"assigned": case.memberships}
         expected = {
-            row["id"]
-            for row in rows
-            if visible(contract.rules, row, case.roles, case.attributes, now, members)
+            row["id"] for row in rows if visible(contract.rules, row, case.roles, case.attributes, now, members)
         }
         assert contract == Contract.from_spec(contract.to_spec())
 
@@ -347,9 +335,7 @@ NOTHING = dict.fromkeys(ROW_VALUES)
         ("row.at2 < now() - '1 day'", timedelta(hours=-23)),
     ],
 )
-def test_a_callers_time_zone_moves_nothing(
-    world: psycopg.Connection, when: str, at: object, zone: str
-) -> None:
+def test_a_callers_time_zone_moves_nothing(world: psycopg.Connection, when: str, at: object, zone: str) -> None:
     column = "at2" if "at2" in when else "at"
     case = Case(
         rules=(("allow", ROLES[:1], when),),

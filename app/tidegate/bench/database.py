@@ -30,9 +30,11 @@ def server(dsn: str | None) -> Iterator[str]:
         return
     with connect(dsn) as connection:
         had_reader = _has_reader(connection)
-        yield dsn
-        if not had_reader and _has_reader(connection):
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(READER)))
+        try:
+            yield dsn
+        finally:
+            if not had_reader and _has_reader(connection):
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(READER)))
 
 
 @contextlib.contextmanager

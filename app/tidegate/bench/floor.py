@@ -112,9 +112,7 @@ def _arrivals(handler: Program) -> "queue.SimpleQueue[tuple[int, int]]":
     return arrivals
 
 
-def _arrival(
-    handler: Program, arrivals: "queue.SimpleQueue[tuple[int, int]]", number: int, committed: int
-) -> int:
+def _arrival(handler: Program, arrivals: "queue.SimpleQueue[tuple[int, int]]", number: int, committed: int) -> int:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         try:

@@ -165,9 +165,7 @@ def _require_before(deadline: float, running: Program) -> None:
         )
 
 
-def _report(
-    config: Mapping[str, object], searchable: list[float], found: list[float], measured: floor.Floor
-) -> Report:
+def _report(config: Mapping[str, object], searchable: list[float], found: list[float], measured: floor.Floor) -> Report:
     results = percentiles(searchable)
     results |= {f"found_{name}": value for name, value in percentiles(found).items()}
     ratio = round(results["p50_ms"] / measured.p50_ms, 3)

@@ -88,7 +88,5 @@ def wait_until_live(connection: Connection, running: Program, product: str, look
         if row[1] != rows:
             moved, rows = time.monotonic(), row[1]
         elif time.monotonic() > moved + _START_S:
-            raise BenchFailed(
-                f"{product} is {row[0]}, and nothing moved for {_START_S:.0f} s:\n{running.tail()}"
-            )
+            raise BenchFailed(f"{product} is {row[0]}, and nothing moved for {_START_S:.0f} s:\n{running.tail()}")
         time.sleep(0.1)

@@ -80,9 +80,7 @@ class Report:
 
     def print(self, console: Console) -> None:
         """The summary: figures beside the floor, then the goals."""
-        console.print(
-            f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {_shown(v)}" for k, v in self.config.items())
-        )
+        console.print(f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {_shown(v)}" for k, v in self.config.items()))
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         table.add_column("")
         for name in ("measured", "floor"):

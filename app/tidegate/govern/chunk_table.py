@@ -115,7 +115,8 @@ def functions(contract: Contract) -> Iterator[Statement]:
         live_function(contract),
         sql.SQL(", ").join(_type(column) for column in key),
         sql.Literal(
-            f"tidegate {contract.product} {contract.version}: whether the source row is there and the caller may see it. "
+            f"tidegate {contract.product} {contract.version}: whether the source row is there and "
+            "the caller may see it. "
             "Definer, because readers cannot read the source; it says no more than the row's own chunks would."
         ),
     )
@@ -172,9 +173,7 @@ def admit_reader(role: str) -> Iterator[Statement]:
     yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), sql.Identifier(role))
 
 
-def column_changes(
-    contract: Contract, actual: Mapping[str, str]
-) -> tuple[list[Column], list[str], list[str]]:
+def column_changes(contract: Contract, actual: Mapping[str, str]) -> tuple[list[Column], list[str], list[str]]:
     """Carried columns to add, to drop, and those whose type differs.
 
     Args:

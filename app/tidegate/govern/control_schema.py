@@ -33,9 +33,7 @@ def check_server(connection: psycopg.Connection) -> None:
         lacks.append(f"Postgres is {connection.info.server_version // 10000}; tidegate needs 15 or newer")
     wal_level, may_replicate, pgvector = _facts(connection)
     if wal_level != "logical":
-        lacks.append(
-            f'wal_level is "{wal_level}"; run ALTER SYSTEM SET wal_level = logical and restart the server'
-        )
+        lacks.append(f'wal_level is "{wal_level}"; run ALTER SYSTEM SET wal_level = logical and restart the server')
     if not may_replicate:
         lacks.append(
             f'role "{connection.info.user}" may not replicate; run ALTER ROLE {connection.info.user} REPLICATION'
@@ -88,9 +86,7 @@ def install_functions(connection: psycopg.Connection) -> None:
     """Creates or replaces the functions and views, as their owner."""
     connection.execute("SET LOCAL ROLE tidegate_owner")
     # Loads pgvector's library, so that its settings are known when a function names them.
-    connection.execute(
-        with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection))
-    )
+    connection.execute(with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection)))
     schema = vector_schema(connection)
     for name in FUNCTION_SCRIPTS:
         connection.execute(with_vector_schema(script(name), schema))
@@ -103,9 +99,7 @@ def initialisation_script() -> str:
     config = _alembic_config()
     config.attributes["output"] = buffer
     command.upgrade(config, "head", sql=True)
-    functions = "\n".join(
-        with_vector_schema(script(name), "public").as_string(None) for name in FUNCTION_SCRIPTS
-    )
+    functions = "\n".join(with_vector_schema(script(name), "public").as_string(None) for name in FUNCTION_SCRIPTS)
     return "\n".join(
         (
             script("roles"),
@@ -129,7 +123,8 @@ def require_current(connection: psycopg.Connection) -> None:
     row = connection.execute("SELECT version_num FROM tidegate.schema_version").fetchone()
     if row is None or row[0] != head:
         raise NotInitialised(
-            f'the control schema of "{connection.info.dbname}" is at version {row and row[0]}, this release needs {head}; '
+            f'the control schema of "{connection.info.dbname}" is at version {row and row[0]}, '
+            f"this release needs {head}; "
             'run "tidegate init" again'
         )
 
@@ -152,9 +147,7 @@ def _migrate(connection: psycopg.Connection) -> None:
 def _sqlalchemy(connection: psycopg.Connection) -> Iterator[object]:
     """The same server and login for Alembic, through SQLAlchemy."""
     conninfo = psycopg.conninfo.make_conninfo(connection.info.dsn, password=connection.info.password or None)
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
-    )
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
     with engine.begin() as opened:
         yield opened
     engine.dispose()

@@ -52,9 +52,7 @@ class Plan:
         return ";\n".join(step.statement.as_string(connection) for step in self.steps)
 
 
-def make_plan(
-    connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False
-) -> Plan:
+def make_plan(connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False) -> Plan:
     """Compares the contract with the database.
 
     Args:
@@ -85,20 +83,17 @@ class _Planner:
         existing = self._one("chunk_table", schema=contract.chunk_schema, table=contract.table)
         if existing is not None and existing[1] != "tidegate_owner":
             self._unfit(
-                [
-                    f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"
-                ]
+                [f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"]
             )
         if existing is not None:
             self._check_foreign(existing[0], dropped=self._rebuild or published is None)
         spec = contract.to_spec()
-        backfill = published is None or self._documents_change(published[1], spec)
+        suspended = published is not None and published[6] == "suspended"
+        backfill = published is None or suspended or self._documents_change(published[1], spec)
         self._roles()
         if existing is not None and (self._rebuild or published is None):
             self._own(sql.SQL("DROP TABLE {}").format(table_of.chunk_table(contract)))
-            self._summary.append(
-                f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew"
-            )
+            self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
             existing = None
         if existing is None:
             self._own(*table_of.create_schema(contract))
@@ -119,9 +114,7 @@ class _Planner:
             if published is not None:
                 self._withdraw(Contract.from_spec(published[1]))
             self._drop_columns(existing, published)
-        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (
-            False,
-        ):
+        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
             self._as_login(
                 sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
                     sql.Identifier(contract.source.schema, contract.source.table)
@@ -129,12 +122,10 @@ class _Planner:
             )
             self._summary.append(f"adds {contract.source.schema}.{contract.source.table} to the publication")
             backfill = True
-        if self._steps or published is None or spec != published[1]:
+        if self._steps or published is None or suspended or spec != published[1]:
             self._publish(spec, backfill, forget=existing is None)
         if backfill:
-            self._summary.append(
-                f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)"
-            )
+            self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(contract, self._dimension, tuple(self._steps), tuple(self._summary), backfill)
 
     def _check(self) -> None:
@@ -147,8 +138,8 @@ class _Planner:
         owner = self._one("chunk_schema_owner", schema=contract.chunk_schema)
         if owner is not None and owner[0] != "tidegate_owner":
             problems.append(
-                f"schema {contract.chunk_schema} exists and belongs to {owner[0]}, who could replace what is in it; drop it, "
-                f"or run ALTER SCHEMA {contract.chunk_schema} OWNER TO tidegate_owner"
+                f"schema {contract.chunk_schema} exists and belongs to {owner[0]}, who could replace what is in it; "
+                f"drop it, or run ALTER SCHEMA {contract.chunk_schema} OWNER TO tidegate_owner"
             )
         taken = self._one(
             "source_taken",
@@ -169,8 +160,7 @@ class _Planner:
         if not owned:
             yield f'login "{self._connection.info.user}" does not own {name}; apply as its owner or a superuser'
         actual = {
-            row[0]: (row[1], row[2])
-            for row in self._connection.execute(self._static["source_columns"], {"oid": oid})
+            row[0]: (row[1], row[2]) for row in self._connection.execute(self._static["source_columns"], {"oid": oid})
         }
         for column in contract.columns:
             if column.name not in actual:
@@ -180,7 +170,8 @@ class _Planner:
             if missing:
                 yield f"column {column.name}: type {column.physical_type} does not exist in this database"
             elif _plain(type_) != _plain(actual[column.name][0]):
-                yield f"column {column.name} is {actual[column.name][0]} in {name}, the contract says {column.physical_type}"
+                yield f"column {column.name} is {actual[column.name][0]} in {name}, "
+                f"the contract says {column.physical_type}"
         key = self._required("source_key", oid=oid)[0]
         wanted = [column.name for column in contract.key_columns]
         if key is None:
@@ -191,7 +182,10 @@ class _Planner:
         elif key != wanted:
             yield f"the primary key of {name} is ({', '.join(key)}), the contract says ({', '.join(wanted)})"
         if identity == "n":
-            yield f"{name} has REPLICA IDENTITY NOTHING, so deletes are not captured; run ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            yield (
+                f"{name} has REPLICA IDENTITY NOTHING, so deletes are not captured; run "
+                f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
+            )
         if row_security:
             blind = [row[0] for row in self._connection.execute(self._static["blind_roles"], {"oid": oid})]
             if blind:
@@ -204,7 +198,10 @@ class _Planner:
         embedding = self._contract.embedding
         most = self._embedder.max_tokens
         if most is not None and embedding.chunk_tokens > most:
-            yield f"chunk.tokens is {embedding.chunk_tokens}, model {embedding.model} reads {most}; the rest would not be found"
+            yield (
+                f"chunk.tokens is {embedding.chunk_tokens}, model {embedding.model} reads {most}; "
+                "the rest would not be found"
+            )
         self._dimension = self._embedder.dimension
         published = self._one("published_product", product=self._contract.product)
         if published is None or self._rebuild:
@@ -227,9 +224,7 @@ class _Planner:
         for rule in self._contract.rules:
             named += [role for role in rule.to if role not in named]
         there = {row[0] for row in self._connection.execute(self._static["role_exists"], {"roles": named})}
-        readers = {
-            row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})
-        }
+        readers = {row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})}
         for role in named:
             if role not in there:
                 self._as_login(*table_of.create_role(role))
@@ -239,9 +234,7 @@ class _Planner:
                 self._as_login(*table_of.admit_reader(role))
                 self._summary.append(f"lets {role} use tidegate's functions and views")
 
-    def _change_columns(
-        self, oid: int, published: Sequence[Any] | None
-    ) -> tuple[Sequence[Any], dict[str, str | None]]:
+    def _change_columns(self, oid: int, published: Sequence[Any] | None) -> tuple[Sequence[Any], dict[str, str | None]]:
         actual = self._actual_columns(oid)
         added, _, kept = table_of.column_changes(self._contract, actual)
         types = self._contract.column_types
@@ -300,9 +293,7 @@ class _Planner:
         stale = [
             name
             for name, comment in held.items()
-            if name != "tidegate_worker"
-            and (comment or "").startswith(MARKER)
-            and not _same(wanted.get(name), comment)
+            if name != "tidegate_worker" and (comment or "").startswith(MARKER) and not _same(wanted.get(name), comment)
         ]
         fresh = [policy for policy in wanted.values() if not _same(policy, held.get(policy.name))]
         for name in stale:
@@ -311,9 +302,7 @@ class _Planner:
                 self._summary.append(f"drops the policy {name}")
         for policy in sorted(fresh, key=lambda policy: policy.kind == "permissive"):
             self._own(policy.create(table), policy.mark(table))
-            self._summary.append(
-                f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}"
-            )
+            self._summary.append(f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}")
         return bool(stale or fresh)
 
     def _check_foreign(self, oid: int, *, dropped: bool) -> None:
@@ -331,7 +320,11 @@ class _Planner:
                 ]
             )
         self._unfit(
-            [f"policy {name} on {table} is not tidegate's, but has the name of one; rename it" for name in foreign if name in wanted]
+            [
+                f"policy {name} on {table} is not tidegate's, but has the name of one; rename it"
+                for name in foreign
+                if name in wanted
+            ]
         )
         self._summary += [f"leaves the policy {name} on {table}, which tidegate did not make" for name in foreign]
 

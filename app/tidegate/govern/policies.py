@@ -149,9 +149,7 @@ def attribute_call(attribute: UserAttribute) -> sql.Composable:
         raise ValueError(f"user.{attribute.name} has not passed the type check")
     kind = Family.TEXT if kind is Family.CITEXT else kind
     function = f"attribute_{kind.value}{'s' if attribute.many else ''}"
-    return sql.SQL("(SELECT {}({}))").format(
-        sql.Identifier("tidegate", function), sql.Literal(attribute.name)
-    )
+    return sql.SQL("(SELECT {}({}))").format(sql.Identifier("tidegate", function), sql.Literal(attribute.name))
 
 
 def membership_name(contract: Contract, membership: Membership | str) -> sql.Identifier:

@@ -20,9 +20,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, list[str]]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not _ATTRIBUTE.fullmatch(name):
-            raise UsageError(
-                f'"{assignment}" is no assignment; write attribute=value or attribute=value,value'
-            )
+            raise UsageError(f'"{assignment}" is no assignment; write attribute=value or attribute=value,value')
         values = [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)] if text else []
         parsed[name] = values
     return parsed

@@ -1,8 +1,10 @@
 """Events of one embedding model to written rows: decide, embed, write. No network call inside a transaction."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +19,7 @@ from tidegate.errors import TerminalError
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
 from tidegate.index.product import Product, Values, Violation
-from tidegate.index.write import ChunkWriter, Kind, Reason, RowWrite
+from tidegate.index.write import ChunkWriter, Kind, Overtaken, Reason, RowWrite
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ Connection = psycopg.Connection[TupleRow]
 RETRY_PARKED = timedelta(seconds=30)
 LIVE_DOCUMENT_CHARS = 16_000
 LIVE_SLICE_CHUNKS = 16
-BULK_SLICE_CHUNKS = 256
+BULK_SLICE_CHUNKS = 64
 
 
 @dataclass(slots=True)
@@ -105,6 +107,16 @@ class Indexer:
         Raises:
             psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
         """
+        while True:
+            try:
+                return self._process(connection, items, watermark)
+            except Overtaken:
+                # What was written meanwhile, of these items too, now stands in the ledger.
+                log.debug("overtaken", extra={"rows": len(items)})
+
+    def _process(
+        self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None
+    ) -> Outcome:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
         bulk: list[Item] = []
@@ -115,9 +127,16 @@ class Indexer:
             keyed = [item for item in rows if item.key is not None]
             self._decide(connection, product, keyed, ready, planned, bulk)
         again: list[Item] = []
-        for part in _slices(planned, self._slice_chunks):
+        if planned:
             self._write(connection, ready, None)
-            ready = self._embedded(part, again)
+            ready = []
+        parts = list(_slices(planned, self._slice_chunks))
+        with contextlib.closing(self._embedded_slices(parts, again)) as slices:
+            for number, embedded in enumerate(slices, 1):
+                if number < len(parts):
+                    self._write(connection, embedded, None)
+                else:
+                    ready = embedded
         self._write(connection, ready, None if again or bulk else watermark)
         unfinished = {id(item) for item in (*again, *bulk)}
         return Outcome([item for item in items if id(item) not in unfinished], again, bulk)
@@ -205,6 +224,21 @@ class Indexer:
         else:
             vectors = _no_vectors(product.dimension)
             ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest, vectors=vectors)))
+
+    def _embedded_slices(
+        self, parts: Sequence[Sequence[Planned]], again: list[Item]
+    ) -> Generator[list[tuple[Item, RowWrite]], None, None]:
+        """The slices' rows with their vectors; in bulk the next slice is embedded while one is written."""
+        if not self._bulk:
+            yield from (self._embedded(part, again) for part in parts)
+            return
+        with ThreadPoolExecutor(1, "embed-ahead") as ahead:
+            coming = [ahead.submit(self._embedded, part, again) for part in parts[:1]]
+            for part in parts[1:]:
+                rows = coming.pop().result()
+                coming.append(ahead.submit(self._embedded, part, again))
+                yield rows
+            yield from (last.result() for last in coming)
 
     def _embedded(self, planned: Sequence[Planned], again: list[Item]) -> list[tuple[Item, RowWrite]]:
         """The planned rows with their vectors; rows whose model does not answer go to `again`, or are parked."""

@@ -57,7 +57,7 @@ class Lane:
 
     Args:
         connect: opens a connection as the worker; raises TidegateError while the database is away.
-        suspend: told of a product that cannot be written at all.
+        suspend: told of a product that cannot be written at all; says whether it noted that.
         scanned: told when a product's backfill is in the index.
     """
 
@@ -69,7 +69,7 @@ class Lane:
         bulk: Indexer,
         connect: Callable[[], Connection],
         acknowledgements: Acknowledgements[Any],
-        suspend: Callable[[Product, str], None],
+        suspend: Callable[[Product, str], bool],
         scanned: Callable[[Product], None],
     ):
         self.model = model
@@ -86,9 +86,7 @@ class Lane:
         self._working: set[str] = set()
         self._stopping = False
         self._threads = [
-            threading.Thread(
-                target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True
-            )
+            threading.Thread(target=self._work, args=(name, take, indexer), name=f"{name}:{model}", daemon=True)
             for name, take, indexer in (("live", self._take_live, live), ("bulk", self._take_bulk, bulk))
         ]
 
@@ -102,9 +100,7 @@ class Lane:
             self._bulk.clear()
             # A mark that waits for rows which were held up in bulk is not written: they come again.
             return self._changed.wait_for(
-                lambda: not (
-                    self._live or self._later or self._working or (self._mark is not None and not self._held)
-                ),
+                lambda: not (self._live or self._later or self._working or (self._mark is not None and not self._held)),
                 timeout,
             )
 
@@ -164,9 +160,7 @@ class Lane:
         """Drops what waits for the product and gives its numbers: a truncate stands for it."""
         numbers: list[int] = []
         for queue in (self._live, self._bulk):
-            for key in [
-                key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)
-            ]:
+            for key in [key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)]:
                 item = queue.pop(key)
                 self._held.discard(id(item))
                 numbers += item.numbers
@@ -235,9 +229,7 @@ class Lane:
             self._changed.notify_all()
             return items, scanned
 
-    def _work(
-        self, name: str, take: Callable[[], tuple[list[Item], Mark | Scanned | None]], indexer: Indexer
-    ) -> None:
+    def _work(self, name: str, take: Callable[[], tuple[list[Item], Mark | Scanned | None]], indexer: Indexer) -> None:
         connection: Connection | None = None
         while True:
             items, behind = take()
@@ -320,8 +312,8 @@ class Lane:
                 # The database went away meanwhile: nobody's fault. Its rows come again, with a new count.
                 self._settle((), own, ())
             except Exception as error:  # see _process
-                self._suspend(product, _reason(error))
-                self._settle(own, (), ())
+                if self._suspend(product, _reason(error)):
+                    self._settle(own, (), ())
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
 

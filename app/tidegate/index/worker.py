@@ -135,8 +135,8 @@ class Worker:
         try:
             key = None if event.operation is Operation.TRUNCATE else product.key_text(event.key or {})
         except Violation as violation:
-            self._suspend(product, str(violation))
-            self._acknowledgements.finish([number])
+            if self._suspend(product, str(violation)):
+                self._acknowledgements.finish([number])
             return
         model = product.contract.embedding.model
         items.setdefault(model, []).append(Item(product, key, event.only(product.needed), [number]))
@@ -222,11 +222,25 @@ class Worker:
             product.product_id, [row.committed_at for row in rows if row.committed_at], moment
         )
 
-    def _suspend(self, product: Product, reason: str) -> None:
-        log.error("product suspended", extra={"product": product.contract.product, "reason": reason})
+    def _suspend(self, product: Product, reason: str) -> bool:
+        """Takes no more events of the product. Written down before any of them is acknowledged: what is skipped
+        from now on, only a backfill brings back. False: the worker was stopped before it could be written."""
+        name = product.contract.product
+        log.error("product suspended", extra={"product": name, "reason": reason})
         self._suspended.add(product.product_id)
-        with self._connect_worker() as connection:
-            connection.execute(self._static["suspend"], {"product_id": product.product_id, "reason": reason})
+        way_out = f'{reason}. When it is mended, "tidegate apply" its contract again: that reads the table anew'
+        parameters = {"product_id": product.product_id, "reason": way_out}
+        pause = 0.25
+        while not self._stopping.is_set():
+            try:
+                with self._connect_worker() as connection:
+                    connection.execute(self._static["suspend"], parameters)
+                return True
+            except (psycopg.Error, TidegateError) as error:
+                log.warning("suspension waits", extra={"product": name, "reason": str(error), "retry_s": pause})
+                self._stopping.wait(pause)
+                pause = min(pause * 2, 15.0)
+        return False
 
     def _backfill_done(self, product: Product) -> None:
         with self._connect_worker() as connection:

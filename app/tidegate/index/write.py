@@ -28,6 +28,10 @@ class Kind(StrEnum):
     """They go, and a dead letter says why."""
 
 
+class Overtaken(Exception):
+    """Another writer changed a row between the look at the ledger and the write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a row is parked. `retry_in`: after this time the worker tries again by itself; None: only when told."""
@@ -111,10 +115,20 @@ class ChunkWriter:
 
         Args:
             rows: at most one a key.
+
+        Raises:
+            Overtaken: a row that keeps its chunks has others by now; the transaction must be given up.
         """
         product_id = self._product.product_id
         rows = sorted(rows, key=lambda row: row.key)
         cursor.execute(self._static["share_product"], {"product_id": product_id})
+        kept = {row.key: row.document_hash for row in rows if row.kind is Kind.CARRY}
+        if kept:
+            keys = [row.key for row in rows]
+            cursor.execute(self._static["ledger_lock"], {"product_id": product_id, "keys": keys})
+            found = {key: hash_ for key, hash_, state in cursor.fetchall() if state == "indexed"}
+            if any(found.get(key) != hash_ for key, hash_ in kept.items()):
+                raise Overtaken
         cursor.execute(
             self._static["ledger_advance"],
             {
@@ -134,14 +148,10 @@ class ChunkWriter:
         removed = [row.key_values for row in winners if row.kind is not Kind.CARRY]
         if removed:
             cursor.executemany(self._delete, removed)
-        inserts = [
-            parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)
-        ]
+        inserts = [parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)]
         if inserts:
             cursor.executemany(self._insert, inserts)
-        carries = [
-            self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count
-        ]
+        carries = [self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count]
         if carries:
             cursor.executemany(self._carry, carries)
         cleared = [row.key for row in winners if row.kind is not Kind.PARK]

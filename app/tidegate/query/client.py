@@ -24,9 +24,7 @@ _POOL_SIZE = 4
 class Client:
     """Searches as the DSN's login, or as a role that this login may take. Thread-safe; closes as a context."""
 
-    def __init__(
-        self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None
-    ):
+    def __init__(self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None):
         # Says at once, and plainly, what is wrong with the DSN, the role or the database.
         with connect(dsn, role=role) as connection:
             _require_tidegate(connection)

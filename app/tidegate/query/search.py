@@ -46,7 +46,8 @@ def search(
         for model, names in _models(connection, products).items():
             vector = embedders.of(model).embed([question])[0]
             rows = connection.execute(
-                "SELECT product, key, chunk_no, content, distance, committed_at, indexed_at, contract_version, consistency "
+                "SELECT product, key, chunk_no, content, distance, committed_at, indexed_at, contract_version, "
+                "consistency "
                 "FROM tidegate.search(query => %s, k => %s, products => %s, consistency => %s)",
                 [Vector(vector), k, names, consistency],
             ).fetchall()
@@ -88,9 +89,7 @@ def _refusals(connection: Connection) -> Iterator[None]:
 
 
 def _models(connection: Connection, products: Sequence[str] | None) -> dict[str, list[str]]:
-    rows = connection.execute(
-        "SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1"
-    ).fetchall()
+    rows = connection.execute("SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1").fetchall()
     offered = {row[0]: row for row in rows}
     if products is not None:
         unknown = [name for name in products if name not in offered]

@@ -36,7 +36,9 @@ def test_values_are_not_templates():
 
 def test_a_document_that_is_too_long_is_terminal_and_says_what_to_do():
     assert len(document(COLUMNS, {"title": "x" * 100, "body": None}, 100)) == 100
-    with pytest.raises(DocumentTooLong, match=r"101 characters, 100 are indexed.*TIDEGATE_MAX_DOCUMENT_CHARS") as refused:
+    with pytest.raises(
+        DocumentTooLong, match=r"101 characters, 100 are indexed.*TIDEGATE_MAX_DOCUMENT_CHARS"
+    ) as refused:
         document(COLUMNS, {"title": "x" * 101, "body": None}, 100)
     assert isinstance(refused.value, TerminalError)
     assert "xx" not in str(refused.value)

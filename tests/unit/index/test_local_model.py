@@ -52,5 +52,5 @@ def test_a_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_file_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_model, "_MODEL_FILE", ("tidegate", "no/model.onnx", "0"))
-    with pytest.raises(ModelUnknown, match='model.onnx of package "tidegate" is missing; reinstall'):
+    with pytest.raises(ModelUnknown, match=r'model\.onnx of package "tidegate" is missing; reinstall'):
         LocalModel(threads=1).embed(["x"])

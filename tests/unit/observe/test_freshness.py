@@ -11,7 +11,9 @@ from tidegate.observe.freshness import GROWTH, FreshnessHistogram, bucket
 NOON = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("milliseconds", "number"), [(0, 0), (-5, 0), (0.2, 0), (1, 0), (1.0001, 1), (1.05, 1), (1.06, 2), (1e9, 425)])
+@pytest.mark.parametrize(
+    ("milliseconds", "number"), [(0, 0), (-5, 0), (0.2, 0), (1, 0), (1.0001, 1), (1.05, 1), (1.06, 2), (1e9, 425)]
+)
 def test_edges(milliseconds: float, number: int):
     assert bucket(milliseconds) == number
 

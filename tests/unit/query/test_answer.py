@@ -1,6 +1,6 @@
 """Answers without services: which sentences are taken, and what becomes of citations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,9 @@ def extracted(*hits: Hit) -> Answer:
 
 class TestExtract:
     def test_the_nearest_three_sentences_each_with_its_citation(self):
-        answer = extracted(hit(1, "This one is far too long. Short."), hit(2, "No use at all to anybody here."), hit(3, "Ab! Cd?"))
+        answer = extracted(
+            hit(1, "This one is far too long. Short."), hit(2, "No use at all to anybody here."), hit(3, "Ab! Cd?")
+        )
         assert answer.text == "Short. [1] Ab! [2] Cd? [2]"
         assert [cited.key["id"] for cited in answer.citations] == [1, 3]
         assert (answer.as_of, answer.model) == (AT, None)
@@ -60,7 +62,7 @@ class TestGenerate:
         return []
 
     @pytest.fixture
-    def ask(self, monkeypatch: pytest.MonkeyPatch, calls: list[dict[str, Any]]) -> Iterator[Ask]:
+    def ask(self, monkeypatch: pytest.MonkeyPatch, calls: list[dict[str, Any]]) -> Ask:
         def with_reply(reply: object, *hits: Hit) -> Answer:
             def completion(**arguments: Any) -> object:
                 calls.append(arguments)
@@ -71,7 +73,7 @@ class TestGenerate:
             monkeypatch.setattr(module, "litellm", lambda: SimpleNamespace(completion=completion))
             return generate("q?", hits, model="openai/m", api_base="http://x", timeout_s=1, as_of=AT)
 
-        yield with_reply
+        return with_reply
 
     @pytest.mark.parametrize(
         ("reply", "text", "cited"),
@@ -84,7 +86,9 @@ class TestGenerate:
             ("A [0] [2] [4] [-1] [x].", "A  [1]  [-1] [x].", [2]),
         ],
     )
-    def test_citations_are_renumbered_and_invented_ones_dropped(self, ask: Ask, reply: str, text: str, cited: list[int]):
+    def test_citations_are_renumbered_and_invented_ones_dropped(
+        self, ask: Ask, reply: str, text: str, cited: list[int]
+    ):
         answer = ask(reply, hit(1, "one"), hit(2, "two"), hit(3, "three"))
         assert answer.text == text
         assert [each.key["id"] for each in answer.citations] == cited
@@ -110,6 +114,8 @@ class TestGenerate:
         assert prompt.lower().count("<source") == 1
 
     def test_a_failure_names_the_model_and_not_the_text(self, ask: Ask):
-        with pytest.raises(ModelUnavailable, match=r'"openai/m" does not answer: ValueError; check TIDEGATE_LLM') as failed:
+        with pytest.raises(
+            ModelUnavailable, match=r'"openai/m" does not answer: ValueError; check TIDEGATE_LLM'
+        ) as failed:
             ask(ValueError("secret content of a row"), hit(1, "secret content of a row"))
         assert "secret" not in str(failed.value)

@@ -21,4 +21,6 @@ def litellm() -> Any:
         raise UsageError('remote models need litellm; run: pip install "tidegate[llm]"') from None
     module.suppress_debug_info = True
     module.telemetry = False
+    # It takes max_retries=0 of a call for "not given"; who calls knows what else waits.
+    module.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]
     return module

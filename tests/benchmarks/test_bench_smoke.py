@@ -1,0 +1,70 @@
+"""The benchmarks run, at a size that measures nothing, and report in the documented form."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tidegate.bench.report import Goal
+from tidegate.bench.texts import Texts
+
+pytestmark = pytest.mark.bench
+
+KEYS = ["bench", "config", "machine", "results", "floor", "ratios", "goals"]
+
+
+def bench(name: str, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tidegate.cli", "bench", name, "--json", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert list(report) == KEYS
+    assert report["bench"] == name
+    assert report["config"]["fsync"] == "on"
+    assert {"cores", "cpu", "memory_gb", "python"} <= report["machine"].keys()
+    for goal in report["goals"]:
+        assert goal.keys() == {"name", "value", "limit", "ok"}
+        assert isinstance(goal["ok"], bool)
+    assert all(value > 0 for value in report["ratios"].values())
+    return report
+
+
+def test_freshness_reports_percentiles_beside_the_floor() -> None:
+    report = bench("freshness", "--samples", "4", "--warm-up", "1", "--rows", "30")
+    results, floor = report["results"], report["floor"]
+    assert 0 < results["p50_ms"] <= results["p95_ms"] <= results["p99_ms"] <= results["max_ms"]
+    assert results["p50_ms"] < results["found_p50_ms"]
+    parts = sum(floor[f"{part}_p50_ms"] for part in ("handler", "embedding", "commit"))
+    assert floor["p50_ms"] == pytest.approx(parts, abs=0.1)
+    assert report["ratios"]["p50"] == pytest.approx(results["p50_ms"] / floor["p50_ms"], abs=0.01)
+    assert [goal["limit"] for goal in report["goals"]] == [1.5, 200]
+
+
+@pytest.mark.timeout(240)
+def test_backfill_reports_rate_and_memory() -> None:
+    report = bench("backfill", "--rows", "300", "--floor-rows", "60")
+    results = report["results"]
+    assert report["ratios"]["rows_per_s"] == pytest.approx(
+        results["rows_per_s"] / report["floor"]["rows_per_s"], abs=0.01
+    )
+    assert 100 < results["rss_start_mb"] <= results["rss_max_mb"]
+    assert [goal["limit"] for goal in report["goals"]] == [0.85, 1024, 1.15]
+
+
+def test_a_goal_is_kept_on_its_limit_and_missed_beyond() -> None:
+    assert Goal("p50 / floor", 1.5, 1.5).ok
+    assert not Goal("p50 / floor", 1.51, 1.5).ok
+    assert Goal("rows/s / floor", 0.85, 0.85, at_least=True).ok
+    assert not Goal("rows/s / floor", 0.84, 0.85, at_least=True).ok
+
+
+def test_texts_are_the_same_for_a_seed_and_all_different() -> None:
+    first, again, other = (Texts(seed, (1, 3)) for seed in (7, 7, 8))
+    made = [first.next() for _ in range(500)]
+    assert made == [again.next() for _ in range(500)]
+    assert made != [other.next() for _ in range(500)]
+    assert len({text.document for text in made}) == 500

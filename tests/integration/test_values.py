@@ -1,0 +1,69 @@
+"""Values of all sorts: the same document by the stream, by a backfill and read from the table."""
+
+from tests.conftest import Tide
+from tests.integration.offer import offer
+
+from tidegate.observe.dead_letters import list_dead_letters
+
+COLUMNS = {
+    "id": "integer", "words": "text", "flag": "boolean", "number": "numeric(12,3)", "free": "numeric", "big": "bigint",
+    "real4": "real", "real8": "double precision", "day": "date", "moment": "timestamptz", "wall": "timestamp", "clock": "time",
+    "doc": "jsonb", "raw": "bytea", "tags": "text[]", "numbers": "integer[]", "amounts": "numeric[]", "moments": "timestamptz[]", "flags": "boolean[]", "ids": "uuid[]",
+}  # fmt: skip
+ROWS = {
+    "words": ["'🌊 Grüße 你好'", "e'bell\\x01 here'", "''", "e' \\n\\t '", "'{\"not\": \"json\"}'", "'__debezium'"],
+    "flag": ["true", "false"],
+    "number": ["1.5", "-0.001", "'NaN'", "123456789.000"],
+    "free": ["1.50", "12345678901234567890.123456789", "'Infinity'", "'-Infinity'", "'NaN'", "0.0000001", "1e20"],
+    "big": ["9223372036854775807", "-1"],
+    "real4": ["0.1", "1e10", "1e-10", "'NaN'", "'Infinity'", "100000", "1234567"],
+    "real8": ["0.1", "1e10", "1e15", "1e-5", "'NaN'", "'-Infinity'", "3", "123456.789"],
+    "day": ["'2026-02-03'", "'0044-03-15 BC'", "'infinity'", "'-infinity'", "'12026-01-01'"],
+    "moment": ["'2026-02-03 04:05:06.7+02'", "'0044-03-15 12:00:00+00 BC'", "'infinity'", "'-infinity'", "'1900-01-01 00:00+00'"],
+    "wall": ["'2026-02-03 04:05:06'", "'2026-02-03 04:05:06.123456'", "'infinity'", "'0044-03-15 12:00 BC'"],
+    "clock": ["'04:05:06'", "'04:05:06.789'", "'00:00'"],
+    "doc": ["'{\"b\": [1, 2.50, null], \"a\": \"ü\"}'", "'null'", "'\"text\"'", "'[]'"],
+    "raw": ["'\\x00ff'", "'\\x'"],
+    "tags": ["ARRAY['a', 'b,c', 'd\"e', NULL, '', 'NULL', 'x y', '{}']", "'{}'"],
+    "numbers": ["'{1,2,NULL}'", "'{}'"],
+    "amounts": ["'{1.50,NULL,-3}'"],
+    "moments": ["ARRAY[timestamptz '2026-02-03 04:05:06.7+02']"],
+    "flags": ["'{t,f,NULL}'"],
+    "ids": ["'{5b2d6c1e-0000-4000-8000-000000000001}'"],
+}  # fmt: skip
+
+
+def test_every_value_makes_the_same_document_by_every_way(tide: Tide) -> None:
+    run = tide.admin.execute
+    run("CREATE SCHEMA team")
+    run(f"CREATE TABLE team.v ({', '.join(f'{name} {type_}' for name, type_ in COLUMNS.items())}, PRIMARY KEY (id))")
+    values = [(column, value) for column, values in ROWS.items() for value in values]
+    insert = "".join(
+        f"INSERT INTO team.v (id, {column}) VALUES (%s + {number}, {value});"
+        for number, (column, value) in enumerate(values)
+    ).replace("%s", "{start}")
+    run("SET timezone = 'UTC'")
+    run(insert.replace("{start}", "0"))
+    template = "|" + "|".join(f"{{{name}}}" for name in COLUMNS if name != "id") + "|"
+    carried = [name for name in COLUMNS if name not in ("id", "raw", "clock")]
+    tide.apply(offer("team.v", COLUMNS, carried=carried, template=template))
+    tide.run()
+    tide.live("team.v")
+    run(insert.replace("{start}", "1000"))
+    tide.caught_up()
+    assert list_dead_letters(tide.admin) == []
+    parts = "|| '|' ||".join(f"coalesce(s.{name}::text, '')" for name in COLUMNS if name != "id")
+    written = f"btrim('|' || {parts} || '|', e' \\n\\t')"
+    by_ways = tide.rows(
+        f"SELECT s.id, btrim({written}, '|'), btrim(c.content, '|') FROM team.v s LEFT JOIN rag_team.v c USING (id) "
+        f"WHERE ({written}) IS DISTINCT FROM c.content AND NOT (s.words IS NOT NULL AND btrim(s.words, e' \\n\\t') = '') ORDER BY 1"
+    )
+    assert [(values[id_ % 1000], *texts) for id_, *texts in by_ways] == []
+    same = " AND ".join(f"s.{name} IS NOT DISTINCT FROM c.{name}" for name in carried)
+    differing = tide.rows(f"SELECT s.id FROM team.v s JOIN rag_team.v c USING (id) WHERE NOT ({same}) ORDER BY 1")
+    assert [values[row[0] % 1000] for row in differing] == []
+    # Rows without any text have no chunk.
+    empty = [
+        number for number, (column, value) in enumerate(values) if column == "words" and value in ("''", "e' \\n\\t '")
+    ]
+    assert tide.rows("SELECT id FROM rag_team.v WHERE id = ANY (%s)", empty) == []
