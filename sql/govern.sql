@@ -70,9 +70,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'tid
 
 -- publish --
 INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,
-    chunk_schema, chunk_table, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
+    chunk_schema, chunk_table, live_function, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
 VALUES (%(product)s, %(domain)s, %(version)s, %(contract)s, %(text)s, %(source_schema)s, %(source_table)s,
-    %(chunk_schema)s, %(chunk_table)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
+    %(chunk_schema)s, %(chunk_table)s, %(live_function)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
     'pending', session_user)
 ON CONFLICT (product) DO UPDATE
 SET contract_version = excluded.contract_version, contract = excluded.contract, contract_text = excluded.contract_text,

@@ -44,7 +44,7 @@ AS $$
     SELECT v[1] FROM (SELECT tidegate.attribute_texts(attribute_name) AS v) AS a WHERE cardinality(v) = 1
 $$;
 COMMENT ON FUNCTION tidegate.attribute_text(text) IS
-    'The caller''s value of an attribute; NULL unless there is exactly one.';
+    'The caller''s value of an attribute; NULL unless there is exactly one. Definer as tidegate.attribute_texts is.';
 
 -- The typed twins. A malformed value gives NULL, which shows nothing, and no error that tells. Time zone and
 -- date style are pinned: a caller who sets her own must not move a rule. NaN, greater than every number in

@@ -11,7 +11,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION tidegate.search_targets(products text[], dimension int)
-RETURNS TABLE (product text, chunk_table text, live_function text, key_columns text[], has_vector_index boolean)
+RETURNS TABLE (product text, chunk_table text, live_function text, key_columns text[], key_types text[], has_vector_index boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -34,7 +34,10 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT p.product, format('%I.%I', p.chunk_schema, p.chunk_table),
-           format('%I.%I', p.chunk_schema, p.chunk_table || '_live'), p.key_columns,
+           format('%I.%I', p.chunk_schema, p.live_function), p.key_columns,
+           (SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.n)
+            FROM unnest(p.key_columns) WITH ORDINALITY AS u(name, n)
+            JOIN pg_attribute a ON a.attname = u.name AND a.attrelid = to_regclass(format('%I.%I', p.chunk_schema, p.chunk_table))),
            EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
                    WHERE i.indrelid = to_regclass(format('%I.%I', p.chunk_schema, p.chunk_table)) AND a.amname = 'hnsw' AND i.indisvalid)
     FROM tidegate.product p
@@ -54,22 +57,24 @@ AS $$
 DECLARE
     target record;
     branches text[] := '{}';
-    key_list text;
+    live_checks text := '';
 BEGIN
     IF consistency NOT IN ('strict', 'eventual') THEN
         RAISE EXCEPTION 'consistency is "%"', consistency USING ERRCODE = 'invalid_parameter_value', HINT = 'It is strict or eventual.';
     END IF;
     FOR target IN SELECT * FROM tidegate.search_targets(products, dimension) LOOP
-        SELECT string_agg(format('c.%I', k), ', ' ORDER BY n) INTO key_list FROM unnest(target.key_columns) WITH ORDINALITY AS u(k, n);
+        live_checks := live_checks || (
+            SELECT format(E'\n        WHEN %L THEN %s(%s)', target.product, target.live_function,
+                          string_agg(format('(o.key ->> %L)::%s', k, t), ', ' ORDER BY n))
+            FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u(k, t, n));
         branches := branches || format(
             $branch$
     SELECT %L::text AS product, jsonb_build_object(%s) AS key, c.chunk_no, c.content, c.distance, c.committed_at,
-           c.indexed_at, c.contract_version, %s AS live
+           c.indexed_at, c.contract_version
     FROM (SELECT t.*, t.embedding OPERATOR(@extschema:vector@.<=>) $1 AS distance
           FROM %s AS t ORDER BY %s LIMIT $2) AS c$branch$,
             target.product,
             (SELECT string_agg(format('%L, c.%I', k, k), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u(k, n)),
-            CASE consistency WHEN 'strict' THEN format('%s(%s)', target.live_function, key_list) ELSE 'true' END,
             target.chunk_table,
             -- Adding zero keeps the planner from the HNSW index: exact order over what the caller may see.
             CASE WHEN exact OR NOT target.has_vector_index THEN '(t.embedding OPERATOR(@extschema:vector@.<=>) $1) + 0'
@@ -81,14 +86,18 @@ BEGIN
     RETURN format(
         $statement$WITH candidate AS MATERIALIZED (%s
 ), best AS (
-    SELECT DISTINCT ON (c.product, c.key) c.* FROM candidate AS c WHERE c.live ORDER BY c.product, c.key, c.distance
+    SELECT DISTINCT ON (c.product, c.key) c.* FROM candidate AS c ORDER BY c.product, c.key, c.distance
+), ordered AS MATERIALIZED (
+    SELECT b.* FROM best AS b ORDER BY b.distance, b.product, b.key
 ), top AS (
-    SELECT b.* FROM best AS b ORDER BY b.distance, b.product, b.key LIMIT $3
+    -- Live checks run down the order and end with the k-th row that is live.
+    SELECT o.* FROM ordered AS o WHERE %s LIMIT $3
 )
 SELECT array_agg(ROW(t.product, t.key, t.chunk_no, t.content, t.distance, t.committed_at, t.indexed_at, t.contract_version, %L)::tidegate.hit
                  ORDER BY t.distance, t.product, t.key),
        (SELECT coalesce(max(n.candidates), 0) FROM (SELECT count(*) AS candidates FROM candidate AS c GROUP BY c.product) AS n)
-FROM top AS t$statement$, array_to_string(branches, E'\n    UNION ALL'), consistency);
+FROM top AS t$statement$, array_to_string(branches, E'\n    UNION ALL'),
+        CASE consistency WHEN 'strict' THEN format('CASE o.product%s END', live_checks) ELSE 'true' END, consistency);
 END
 $$;
 COMMENT ON FUNCTION tidegate.search_statement(text[], int, text, boolean) IS

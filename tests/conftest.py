@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -28,6 +29,10 @@ TEMPLATE = "tidegate_template"
 _numbers = itertools.count(1)
 
 os.environ.pop("TIDEGATE_DSN", None)
+
+# Performance lives in benchmarks: on a busy machine a deadline tells nothing of the code.
+hypothesis.settings.register_profile("tidegate", deadline=None)
+hypothesis.settings.load_profile("tidegate")
 
 
 @pytest.fixture(scope="session")

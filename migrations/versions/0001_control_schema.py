@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("source_table", sa.Text, nullable=False),
         sa.Column("chunk_schema", sa.Text, nullable=False),
         sa.Column("chunk_table", sa.Text, nullable=False),
+        sa.Column("live_function", sa.Text, nullable=False),
         sa.Column("key_columns", pg.ARRAY(sa.Text), nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("dimension", sa.Integer, nullable=False),

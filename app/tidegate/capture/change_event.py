@@ -115,7 +115,7 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
             committed_at=_EPOCH + timedelta(microseconds=source["ts_us"]),
             backfill=operation == "r",
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         # The value may hold what must not be logged; the names of its fields may not.
         raise UndecodableEvent(
             f"event is not in Debezium's JSON format: {type(error).__name__}: {error}"

@@ -20,7 +20,12 @@ def chunk_table(contract: Contract) -> sql.Identifier:
 
 def live_function(contract: Contract) -> sql.Identifier:
     """The function that tells whether a source row is there now and the caller may see it."""
-    return sql.Identifier(contract.chunk_schema, fit(f"{contract.table}_live"))
+    return sql.Identifier(contract.chunk_schema, live_name(contract))
+
+
+def live_name(contract: Contract) -> str:
+    """Its name in the domain's schema."""
+    return fit(f"{contract.table}_live")
 
 
 def create_schema(contract: Contract) -> Iterator[Statement]:

@@ -363,6 +363,7 @@ class _Planner:
                     "source_table": contract.source.table,
                     "chunk_schema": contract.chunk_schema,
                     "chunk_table": contract.table,
+                    "live_function": table_of.live_name(contract),
                     "key_columns": [column.name for column in contract.key_columns],
                     "model": contract.embedding.model,
                     "dimension": self._dimension,

@@ -130,15 +130,14 @@ def test_only_the_named_columns_go_further():
 
 SECRET = "hunter2-row-value"
 SNAPSHOT = {"aggregate_type": "Incremental Snapshot"}
-NO_OBJECT = pytest.mark.xfail(reason="decode: JSON that is no object is an AttributeError", raises=AttributeError)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("{}", f'{{"op":"c","after":{{"title":"{SECRET}"}}'),  # cut off
-        pytest.param("{}", f'"{SECRET}"', marks=NO_OBJECT),
-        pytest.param("{}", f'["{SECRET}"]', marks=NO_OBJECT),
+        ("{}", f'"{SECRET}"'),
+        ("{}", f'["{SECRET}"]'),
         ("{}", record("x", after={"title": SECRET})),
         ("{}", record("c", after={"title": SECRET}, source={"sequence": SECRET})),
         ("{}", record("c", after={"title": SECRET}, source={"ts_us": SECRET})),
