@@ -61,9 +61,7 @@ def dsn(server_dsn: str, template: str) -> Iterator[str]:
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
         # A clone has the template's contents, but not the privileges on the database itself.
-        connection.execute(
-            sql.SQL("GRANT CREATE ON DATABASE {} TO tidegate_owner").format(sql.Identifier(name))
-        )
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO tidegate_owner").format(sql.Identifier(name)))
         yield make_conninfo(server_dsn, dbname=name)
         _drop(connection, name)
 
@@ -149,9 +147,7 @@ class Tide:
 
     def caught_up(self, timeout: float = 30) -> None:
         """Waits until everything that was committed before is in the index."""
-        found = self.one(
-            "SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), make_interval(secs => %s))", timeout
-        )
+        found = self.one("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), make_interval(secs => %s))", timeout)
         assert found, "the index did not catch up"
 
     def one(self, statement: str, *parameters: Any) -> Any:

@@ -127,7 +127,7 @@ def apply(
     from tidegate.database import connect
     from tidegate.govern.apply import apply_plan
     from tidegate.govern.control_schema import require_current
-    from tidegate.govern.plan import make_plan
+    from tidegate.govern.plan import ContractUnfit, make_plan
     from tidegate.index.embedding.registry import Embedders
 
     loaded = load_contracts(contracts)
@@ -135,8 +135,14 @@ def apply(
     with connect(_dsn(dsn)) as connection:
         require_current(connection)
         # All are checked before the first is applied: a contract that does not fit changes nothing.
+        misfits = []
         for contract in loaded:
-            make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
+            try:
+                make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
+            except ContractUnfit as misfit:
+                misfits.append(str(misfit))
+        if misfits:
+            raise ContractUnfit("\n".join(misfits))
         for contract in loaded:
             plan = make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
             if sql:

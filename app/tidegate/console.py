@@ -71,9 +71,7 @@ def print_hits(hits: Sequence[Hit]) -> None:
     if not hits:
         err.print("no row that this role may see was found")
     for hit in hits:
-        out.print(
-            f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}"
-        )
+        out.print(f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}")
         out.print(f"       {escape(shorten(hit.content))}")
 
 
@@ -91,9 +89,7 @@ def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> N
         out.print(f'slot {capture.slot}: not there yet; "tidegate run" makes it')
     else:
         state = "active" if capture.active else 'not active; is "tidegate run" running?'
-        out.print(
-            f"slot {capture.slot}: {state}, {(capture.behind_bytes or 0) / 1024:,.0f} KiB not confirmed"
-        )
+        out.print(f"slot {capture.slot}: {state}, {(capture.behind_bytes or 0) / 1024:,.0f} KiB not confirmed")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in (
         "product",
@@ -109,15 +105,11 @@ def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> N
         "as of",
         "dead",
     ):
-        table.add_column(
-            name, justify="right" if name in ("rows", "chunks", "p50", "p95", "p99", "dead") else "left"
-        )
+        table.add_column(name, justify="right" if name in ("rows", "chunks", "p50", "p95", "p99", "dead") else "left")
     for p in products:
         sla = "-" if p.sla_ms is None else f"p{p.sla_percentile:g} {p.sla_ms} ms"
         within = (
-            "-"
-            if p.within_sla is None
-            else f"{'yes' if p.within_sla else '[red]no[/red]'} ({p.share_within_sla:.1%})"
+            "-" if p.within_sla is None else f"{'yes' if p.within_sla else '[red]no[/red]'} ({p.share_within_sla:.1%})"
         )
         table.add_row(
             p.product, p.contract_version, p.state, f"{p.rows:,}", f"{p.chunks:,}", _ms(p.p50_ms), _ms(p.p95_ms),
@@ -143,11 +135,7 @@ def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
 
 def moment(value: datetime | None) -> str:
     """A time in UTC, to the millisecond; `-` where there is none."""
-    return (
-        "-"
-        if value is None
-        else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}Z"
-    )
+    return "-" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}Z"
 
 
 def shorten(text: str, most: int = 160) -> str:

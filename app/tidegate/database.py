@@ -50,9 +50,7 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
     except psycopg.Error as error:
         login = connection.info.user
         connection.close()
-        raise ConnectionFailed(
-            f'login "{login}" may not act as "{role}": {error.diag.message_primary}'
-        ) from None
+        raise ConnectionFailed(f'login "{login}" may not act as "{role}": {error.diag.message_primary}') from None
     return connection
 
 

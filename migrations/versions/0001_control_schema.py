@@ -114,9 +114,7 @@ def upgrade() -> None:
         moment("last_at"),
         moment("retry_at", nullable=True),
         sa.UniqueConstraint("product_id", "key"),
-        sa.CheckConstraint(
-            "kind in ('violation', 'document', 'embedding', 'write')", name="dead_letter_kind"
-        ),
+        sa.CheckConstraint("kind in ('violation', 'document', 'embedding', 'write')", name="dead_letter_kind"),
         schema=SCHEMA,
         comment="Parked rows by key, never their contents. retry_at is set where waiting may help.",
     )
@@ -127,9 +125,7 @@ def upgrade() -> None:
         sa.Column("attribute_values", pg.ARRAY(sa.Text), nullable=False),
         sa.Column("changed_by", sa.Text, nullable=False, server_default=sa.text("session_user")),
         moment("changed_at"),
-        sa.CheckConstraint(
-            "array_position(attribute_values, NULL) IS NULL", name="attribute_values_not_null"
-        ),
+        sa.CheckConstraint("array_position(attribute_values, NULL) IS NULL", name="attribute_values_not_null"),
         schema=SCHEMA,
         comment="What is known of each principal. Readers see their own through tidegate.whoami() only.",
     )
@@ -159,7 +155,7 @@ def upgrade() -> None:
         schema=SCHEMA,
         comment="Debezium updates its one row, so that the watermark moves on an idle database.",
     )
-    op.execute(f"INSERT INTO {SCHEMA}.heartbeat (heartbeat_id) VALUES (1)")
+    op.execute("INSERT INTO tidegate.heartbeat (heartbeat_id) VALUES (1)")
     op.create_table(
         "signal",
         sa.Column("id", sa.Text, primary_key=True),

@@ -117,9 +117,7 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         # The value may hold what must not be logged; the names of its fields may not.
-        raise UndecodableEvent(
-            f"event is not in Debezium's JSON format: {type(error).__name__}: {error}"
-        ) from None
+        raise UndecodableEvent(f"event is not in Debezium's JSON format: {type(error).__name__}: {error}") from None
 
 
 def _position(sequence: str) -> Position:

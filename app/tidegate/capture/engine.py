@@ -56,9 +56,7 @@ class EngineConfig:
         parts = {name: str(value) for name, value in conninfo_to_dict(self.dsn).items() if value is not None}
         host, port = parts.get("host", "127.0.0.1"), parts.get("port", "5432")
         if host.startswith("/"):
-            raise UsageError(
-                f'the DSN names the Unix socket "{host}"; Debezium speaks TCP: use a host name in --dsn'
-            )
+            raise UsageError(f'the DSN names the Unix socket "{host}"; Debezium speaks TCP: use a host name in --dsn')
         # Debezium insists on a password, also where the server asks for none.
         user, password, database = (
             parts.get("user", "postgres"),
@@ -92,7 +90,7 @@ class EngineConfig:
             "notification.enabled.channels": "sink",
             "notification.sink.topic.name": NOTIFICATION_TOPIC,
             "heartbeat.interval.ms": str(self.heartbeat_ms),
-            "heartbeat.action.query": "UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 1",
+            "heartbeat.action.query": "UPDATE tidegate.heartbeat SET beat_at = clock_timestamp()",
             "message.prefix.include.list": MESSAGE_PREFIX,
             "decimal.handling.mode": "string",
             "interval.handling.mode": "string",
@@ -114,9 +112,7 @@ class EngineConfig:
             "offset.flush.interval.ms": "1000",
         }
         if self.excluded_columns:
-            properties["column.exclude.list"] = ",".join(
-                column.replace(".", r"\.") for column in self.excluded_columns
-            )
+            properties["column.exclude.list"] = ",".join(column.replace(".", r"\.") for column in self.excluded_columns)
         return properties
 
 
@@ -172,9 +168,7 @@ class EmbeddedEngine:
     def failure(self) -> EngineStopped | None:
         """Why the engine stopped by itself, if it did."""
         if self._failure is not None:
-            return EngineStopped(
-                f"Debezium's engine stopped: {type(self._failure).__name__}: {self._failure}"
-            )
+            return EngineStopped(f"Debezium's engine stopped: {type(self._failure).__name__}: {self._failure}")
         if self.stopped.is_set() and not self._stopping.is_set():
             return EngineStopped(f"Debezium's engine stopped: {self._message or 'no reason given'}")
         return None
@@ -192,9 +186,7 @@ class EmbeddedEngine:
             if not success:
                 self._message = f"{message} {error if error is not None else ''}".strip()
 
-        return self._jpype.JProxy(
-            "io.debezium.engine.DebeziumEngine$CompletionCallback", dict={"handle": handle}
-        )
+        return self._jpype.JProxy("io.debezium.engine.DebeziumEngine$CompletionCallback", dict={"handle": handle})
 
     def _consumer(self) -> Any:
         def handle_batch(records: Any, committer: Any) -> None:

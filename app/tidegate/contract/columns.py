@@ -91,9 +91,7 @@ def _positions(keys: list[tuple[str, Any, Path]], findings: Findings) -> dict[st
     for name, position, path in keys:
         place = (*path, "primaryKeyPosition")
         if not isinstance(position, int) or not 1 <= position <= len(keys):
-            findings.error(
-                place, f"key column {name} needs its place in the key", map(str, range(1, len(keys) + 1))
-            )
+            findings.error(place, f"key column {name} needs its place in the key", map(str, range(1, len(keys) + 1)))
         elif given.count(position) > 1:
             findings.error(place, f"two key columns at place {position}")
     return {name: position for name, position, _ in keys if isinstance(position, int)}

@@ -38,7 +38,5 @@ def placeholders(template: str) -> tuple[str, ...]:
                 raise ValueError(f"{part[0]!r} does not name a column; write {{{{ and }}}} for braces")
             names.append(part[1])
         elif len(part[0]) == 1:
-            raise ValueError(
-                f"single {part[0]!r} at character {part.start() + 1}; write {{{{ and }}}} for braces"
-            )
+            raise ValueError(f"single {part[0]!r} at character {part.start() + 1}; write {{{{ and }}}} for braces")
     return tuple(names)

@@ -43,7 +43,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
 
-def visible(  # noqa: PLR0917
+def visible(
     rules: Iterable[Rule],
     row: Mapping[str, Any],
     roles: Collection[str],

@@ -25,9 +25,7 @@ class Family(StrEnum):
     """Types whose text depends on settings of the caller's session, or that have no plain text."""
 
 
-ORDERED = frozenset(
-    {Family.TEXT, Family.INTEGER, Family.NUMERIC, Family.TIMESTAMPTZ, Family.TIMESTAMP, Family.DATE}
-)
+ORDERED = frozenset({Family.TEXT, Family.INTEGER, Family.NUMERIC, Family.TIMESTAMPTZ, Family.TIMESTAMP, Family.DATE})
 TEMPORAL = frozenset({Family.TIMESTAMPTZ, Family.TIMESTAMP, Family.DATE})
 
 _SIZE = r"(?:\([0-9]{1,5}(?:, ?[0-9]{1,5})?\))?"
@@ -48,14 +46,10 @@ _UNSUPPORTED = (
 )
 
 _FAMILIES = {
-    **dict.fromkeys(
-        ("text", "varchar", "character varying", "char", "character", "bpchar", "name"), Family.TEXT
-    ),
+    **dict.fromkeys(("text", "varchar", "character varying", "char", "character", "bpchar", "name"), Family.TEXT),
     "citext": Family.CITEXT,
     **dict.fromkeys(("smallint", "int", "integer", "bigint", "int2", "int4", "int8"), Family.INTEGER),
-    **dict.fromkeys(
-        ("numeric", "decimal", "real", "float", "double precision", "float4", "float8"), Family.NUMERIC
-    ),
+    **dict.fromkeys(("numeric", "decimal", "real", "float", "double precision", "float4", "float8"), Family.NUMERIC),
     **dict.fromkeys(("boolean", "bool"), Family.BOOLEAN),
     "uuid": Family.UUID,
     **dict.fromkeys(("timestamptz", "timestamp with time zone"), Family.TIMESTAMPTZ),

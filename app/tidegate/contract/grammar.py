@@ -183,9 +183,7 @@ class _Parser:
         if self._accept("false"):
             return Literal(False)
         if token.kind is Kind.WORD and token.text not in _KEYWORDS:
-            expected += (
-                f" (a bare name has no meaning: row.{token.text}, user.{token.text} or '{token.text}'?)"
-            )
+            expected += f" (a bare name has no meaning: row.{token.text}, user.{token.text} or '{token.text}'?)"
         raise self._fail(expected)
 
     def _set(self) -> UserAttribute | tuple[Literal, ...]:

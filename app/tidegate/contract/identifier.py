@@ -26,9 +26,7 @@ def is_role(name: str) -> bool:
 
 def is_source_schema(name: str) -> bool:
     """Whether rows may come from the schema `name`: not the server's own, not tidegate's."""
-    return (
-        is_identifier(name) and name not in RESERVED_SCHEMAS and not name.startswith(RESERVED_SCHEMA_PREFIXES)
-    )
+    return is_identifier(name) and name not in RESERVED_SCHEMAS and not name.startswith(RESERVED_SCHEMA_PREFIXES)
 
 
 def fit(name: str) -> str:

@@ -82,9 +82,7 @@ def _files(given: Iterable[File], errors: list[ContractError]) -> list[File]:
             continue
         below = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
         if not below:
-            errors.append(
-                ContractError(str(path), 1, "", "no contract in this folder", ("*.odcs.yaml", "*.odcs.yml"))
-            )
+            errors.append(ContractError(str(path), 1, "", "no contract in this folder", ("*.odcs.yaml", "*.odcs.yml")))
         found |= dict.fromkeys(below)
     if not named:
         errors.append(ContractError(".", 1, "", "no contract to read", ("files or folders",)))
@@ -142,9 +140,7 @@ class _Reader:
         latency = self._latency()
         schemas = self._items("schema")
         if len(schemas) != 1:
-            findings.error(
-                ("schema",), f"{len(schemas)} schema objects; a contract is about exactly one table", ("1",)
-            )
+            findings.error(("schema",), f"{len(schemas)} schema objects; a contract is about exactly one table", ("1",))
         if not schemas or not isinstance(schemas[0], dict):
             return None
         source = self._source(domain, schemas[0])
@@ -303,18 +299,13 @@ class _Reader:
                 public = [column.name for column in contract.columns if not secret(column)]
                 place = _place(name, contract.embedding, path)
                 findings.error(place, f"column {name} is {reason} and must not be embedded", public)
-        for index, item in enumerate(self._items("schema")[0].get("properties") or ()):
+        properties = self._items("schema")[0].get("properties")
+        for index, item in enumerate(properties if isinstance(properties, list) else ()):
             column = by_name.get(str(item.get("name"))) if isinstance(item, dict) else None
             if column is None or column not in contract.carried_columns:
                 continue
             here: Path = ("schema", 0, "properties", index)
-            use = (
-                "key"
-                if column.key_position
-                else "rule"
-                if column.name in rule_columns(contract.rules)
-                else "filter"
-            )
+            use = "key" if column.key_position else "rule" if column.name in rule_columns(contract.rules) else "filter"
             if reason := secret(column):
                 findings.error(
                     here,

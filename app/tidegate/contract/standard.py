@@ -28,9 +28,7 @@ def schema() -> Mapping[str, Any]:
 def validate(document: Any, findings: Findings) -> None:
     """Report everything in which `document` differs from the standard."""
     validator = Draft201909Validator(schema())
-    faults = sorted(
-        validator.iter_errors(document), key=lambda fault: [str(step) for step in fault.absolute_path]
-    )
+    faults = sorted(validator.iter_errors(document), key=lambda fault: [str(step) for step in fault.absolute_path])
     # A fault below an object makes all of the object's keys "unevaluated": report causes before them.
     for fault in sorted(faults, key=_is_unevaluated):
         _report(fault, findings)

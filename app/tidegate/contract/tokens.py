@@ -104,9 +104,7 @@ def _string(text: str, start: int) -> Token:
     value = text[start + 1 : end].replace("''", "'")
     for character in value:
         if ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 or character == "\x7f":
-            raise RuleSyntaxError(
-                start, repr(character), "printable characters", "control character in a string"
-            )
+            raise RuleSyntaxError(start, repr(character), "printable characters", "control character in a string")
     return Token(Kind.STRING, text[start : end + 1], value, start)
 
 
@@ -126,9 +124,7 @@ def _word(text: str, name: re.Match[str]) -> Token:
     if name[0] in _SCOPES and text[end : end + 1] == ".":
         member = _NAME.match(text, end + 1)
         if member is None:
-            raise RuleSyntaxError(
-                end + 1, text[end + 1 : end + 2], f"a lower-case name after {name[0]}. (a-z, 0-9, _)"
-            )
+            raise RuleSyntaxError(end + 1, text[end + 1 : end + 2], f"a lower-case name after {name[0]}. (a-z, 0-9, _)")
         kind, value, end = _SCOPES[name[0]], member[0], member.end()
     if len(value) > MAX_BYTES:
         raise RuleSyntaxError(name.start(), value, f"a name of at most {MAX_BYTES} bytes")

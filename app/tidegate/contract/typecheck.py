@@ -107,9 +107,7 @@ class _Check:
                 return self._bool(column)
             case Member(name):
                 if name not in self._memberships:
-                    raise RuleTypeError(
-                        f"member({name}) is not declared under memberships", sorted(self._memberships)
-                    )
+                    raise RuleTypeError(f"member({name}) is not declared under memberships", sorted(self._memberships))
                 return Member(name, self._column(Column(self._memberships[name])))
             case _:
                 assert_never(expression)
@@ -135,9 +133,7 @@ class _Check:
         left, right = self._known(comparison.left), self._known(comparison.right)
         shared = self._shared(left, right)
         if comparison.op in ORDERING and shared not in ORDERED:
-            raise RuleTypeError(
-                f"{_name(left)} {comparison.op} {_name(right)}: {shared} has no order", ("=", "!=")
-            )
+            raise RuleTypeError(f"{_name(left)} {comparison.op} {_name(right)}: {shared} has no order", ("=", "!="))
         return Compare(comparison.op, _typed(left, shared), _typed(right, shared))
 
     def _known(self, operand: Operand) -> Operand:
@@ -159,9 +155,7 @@ class _Check:
                 self._need_row_or_attribute()
                 return _own_family(constant)
             case _:
-                raise RuleTypeError(
-                    f"{_name(left)} with {_name(right)}: a rule must speak of the row", ("row.COLUMN",)
-                )
+                raise RuleTypeError(f"{_name(left)} with {_name(right)}: a rule must speak of the row", ("row.COLUMN",))
 
     def _need_row_or_attribute(self) -> None:
         if self._effect == "deny":
@@ -204,9 +198,7 @@ class _Check:
             if families == {Family.INTEGER, Family.NUMERIC}:
                 families = {Family.NUMERIC}
             if len(families) > 1:
-                raise RuleTypeError(
-                    f"the list after user.{operand.name} mixes types: {', '.join(sorted(families))}"
-                )
+                raise RuleTypeError(f"the list after user.{operand.name} mixes types: {', '.join(sorted(families))}")
             shared = families.pop()
         else:
             raise RuleTypeError(f"{_name(operand)} in a list: a rule must speak of the row")
@@ -254,9 +246,7 @@ def _meet(column: Column, other: Operand) -> Family:
         raise RuleTypeError(f"{_name(column)} cannot be compared", ("is null", "is not null"))
     if isinstance(other, Now):
         if own not in TEMPORAL:
-            raise RuleTypeError(
-                f"{_name(column)} cannot be compared with now()", ("timestamptz", "timestamp", "date")
-            )
+            raise RuleTypeError(f"{_name(column)} cannot be compared with now()", ("timestamptz", "timestamp", "date"))
         return Family.TIMESTAMPTZ
     if isinstance(other, Literal):
         _literal(other, own, _name(column))
@@ -330,8 +320,6 @@ def _is_instant(value: object) -> bool:
 
 def _is_date(value: object) -> bool:
     try:
-        return (
-            isinstance(value, str) and bool(_DATE.fullmatch(value)) and date.fromisoformat(value) is not None
-        )
+        return isinstance(value, str) and bool(_DATE.fullmatch(value)) and date.fromisoformat(value) is not None
     except ValueError:
         return False

@@ -171,12 +171,8 @@ def _read_membership(
     row = findings.text(settings.get("row"), (*path, "row"))
     if row is not None and row not in columns:
         findings.error((*path, "row"), f"there is no column {row}{did_you_mean(row, columns)}", columns)
-    elif row is not None and (
-        family(columns[row]) not in _KEYISH or base(columns[row]) in ("char", "character")
-    ):
-        findings.error(
-            (*path, "row"), f"a membership cannot go by {columns[row]}", ("integers", "uuid", "text")
-        )
+    elif row is not None and (family(columns[row]) not in _KEYISH or base(columns[row]) in ("char", "character")):
+        findings.error((*path, "row"), f"a membership cannot go by {columns[row]}", ("integers", "uuid", "text"))
     table = findings.text(settings.get("table"), (*path, "table"))
     if table is not None:
         before, dot, after = table.partition(".")

@@ -114,9 +114,7 @@ class Indexer:
                 # What was written meanwhile, of these items too, now stands in the ledger.
                 log.debug("overtaken", extra={"rows": len(items)})
 
-    def _process(
-        self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None
-    ) -> Outcome:
+    def _process(self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None) -> Outcome:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
         bulk: list[Item] = []
@@ -334,10 +332,7 @@ class Indexer:
                         [
                             row
                             for item, row in rows
-                            if id(item) in of_product
-                            and row.key in won
-                            and not item.event.backfill
-                            and not item.retry
+                            if id(item) in of_product and row.key in won and not item.event.backfill and not item.retry
                         ],
                     )
                 )
@@ -412,9 +407,7 @@ def _row(kind: Kind, item: Item, **fields: Any) -> RowWrite:
     )
 
 
-def _parked(
-    item: Item, error: Exception, *, kind: str | None = None, retry_in: timedelta | None = None
-) -> RowWrite:
+def _parked(item: Item, error: Exception, *, kind: str | None = None, retry_in: timedelta | None = None) -> RowWrite:
     if kind is None:
         if isinstance(error, Violation):
             kind = "violation"
@@ -428,9 +421,7 @@ def _parked(
 def _refusal(error: psycopg.Error) -> str:
     """What Postgres said, without the values that it quotes."""
     primary = (error.diag.message_primary or "").split(":")[0]
-    return (
-        f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
-    )
+    return f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
 
 
 def _position(text: str) -> Position:

@@ -64,9 +64,7 @@ class Product:
             Violation: the event has no such key columns.
         """
         try:
-            return json.dumps(
-                {name: key[name] for name in self.key_names}, ensure_ascii=False, separators=(",", ":")
-            )
+            return json.dumps({name: key[name] for name in self.key_names}, ensure_ascii=False, separators=(",", ":"))
         except KeyError as missing:
             raise Violation(
                 f"key column {missing} is missing in the source; apply a contract with the table's new key"
@@ -103,13 +101,13 @@ class Product:
         types = self.contract.column_types
         arrays: list[Any] = [[_text(key[name]) for key in parsed] for name in self.key_names]
         statement = sql.SQL(
-            "SELECT n.key, {columns} FROM {source} AS s JOIN unnest(%s::text[], {arrays}) AS n (key, {names}) ON {match}"
+            "SELECT n.key, {columns} FROM {source} AS s "
+            "JOIN unnest(%s::text[], {arrays}) AS n (key, {names}) ON {match}"
         ).format(
             columns=sql.SQL(", ").join(sql.SQL("s.{}::text").format(sql.Identifier(name)) for name in names),
             source=self.source_table,
             arrays=sql.SQL(", ").join(
-                sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name]))
-                for name in self.key_names
+                sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name])) for name in self.key_names
             ),
             names=sql.SQL(", ").join(sql.Identifier(f"n_{name}"[:63]) for name in self.key_names),
             match=sql.SQL(" AND ").join(

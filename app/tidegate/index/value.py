@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from tidegate.capture.change_event import UNAVAILABLE
@@ -28,6 +29,10 @@ _ISO = re.compile(
     r"(?P<sign>-?)(?P<year>\d{4,})-(?P<day>\d\d-\d\d)"
     r"(?:[T ](?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))?)?(?:Z|[+-]\d\d(?::?\d\d)?)?( BC)?"
 )
+_PLAIN_YEAR = re.compile(r"[1-9]\d{3}-")
+_NUMERIC = frozenset({"numeric", "decimal"})
+_SINGLE = frozenset({"real", "float4"})
+_DOUBLE = frozenset({"double precision", "float8", "float"})
 _WITH_ZONE = frozenset({"timestamptz", "timestamp with time zone"})
 _WITHOUT_ZONE = frozenset({"timestamp", "timestamp without time zone", "date"})
 
@@ -37,11 +42,25 @@ def is_unavailable(value: Any, physical_type: str) -> bool:
 
     It has a placeholder of their own type for text, bytea, hstore and for arrays of text, integers and uuid
     (Debezium PostgreSQL connector, "Toasted values"). For other arrays it warns and gives null, as if the
-    column were NULL: a null array is never believed.
+    column were NULL: a null array is never believed. Nor are values whose form it does not keep: infinity in
+    its several spellings, and years before 1000 (a backfill drops their BC) and after 9999.
     """
     if value is None:
         return physical_type.endswith("[]")
-    return value in _UNAVAILABLE
+    if value in _UNAVAILABLE:
+        return True
+    if isinstance(value, list):
+        return any(_is_inexact(element, physical_type.removesuffix("[]")) for element in value)
+    return _is_inexact(value, physical_type)
+
+
+def _is_inexact(value: Any, physical_type: str) -> bool:
+    if value is None:
+        return False
+    kind = base(physical_type)
+    if kind in _WITH_ZONE or kind in _WITHOUT_ZONE:
+        return _PLAIN_YEAR.match(str(value)) is None
+    return kind in _NUMERIC and str(value).upper().endswith("INFINITY")
 
 
 def value_text(value: Any, physical_type: str) -> str | None:
@@ -58,13 +77,15 @@ def value_text(value: Any, physical_type: str) -> str | None:
         case int() | float():
             return str(value)
     kind = base(physical_type)
+    if kind in _SINGLE or kind in _DOUBLE:
+        return _float(str(value), digits=6 if kind in _SINGLE else 15)
     if kind in _WITH_ZONE or kind in _WITHOUT_ZONE:
         return _moment(value, with_zone=kind in _WITH_ZONE)
     if kind == "bytea":
         return f"\\x{value}"
     if kind in ("time", "time without time zone"):
         return str(value).removesuffix("Z")
-    if kind in ("numeric", "decimal") and value == "NAN":
+    if kind in _NUMERIC and value == "NAN":
         return "NaN"
     return str(value)
 
@@ -82,10 +103,24 @@ def _moment(value: str, *, with_zone: bool) -> str:
     return text + (" BC" if before_christ else "")
 
 
+def _float(text: str, digits: int) -> str:
+    """Java's shortest digits in Postgres' form: exponential below 1e-4 and from 10^digits on."""
+    number = Decimal(text)
+    if not number.is_finite() or not number:
+        return "NaN" if number.is_nan() else str(number) if number else "-0" if number.is_signed() else "0"
+    exponent = number.adjusted()
+    number = number.normalize()
+    if -4 <= exponent < digits:
+        return f"{number:f}"
+    mantissa = f"{number.scaleb(-exponent):f}"
+    return f"{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+
+
 def _array(values: Sequence[Any], element_type: str) -> str:
     parts = []
     for value in values:
-        text = value_text(value, element_type)
+        # Inside an array Postgres writes a boolean in one letter.
+        text = ("t" if value else "f") if isinstance(value, bool) else value_text(value, element_type)
         if text is None:
             parts.append("NULL")
         elif isinstance(value, list):

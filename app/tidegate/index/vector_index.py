@@ -23,9 +23,7 @@ def build_wanted(connection: Connection, from_chunks: int) -> int:
     for schema, table in wanted:
         name = f"{table}_embedding_hnsw"[:63]
         log.info("vector index started", extra={"table": f"{schema}.{table}"})
-        connection.execute(
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name))
-        )
+        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name)))
         connection.execute("SET maintenance_work_mem = '256MB'")
         connection.execute(
             sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding {}.vector_cosine_ops)").format(
@@ -36,4 +34,3 @@ def build_wanted(connection: Connection, from_chunks: int) -> int:
         )
         log.info("vector index ready", extra={"table": f"{schema}.{table}"})
     return len(wanted)
-

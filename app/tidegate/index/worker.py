@@ -41,9 +41,7 @@ Table = tuple[str, str]
 class Worker:
     """Receives events (capture/engine.py, Receiver) and sees that each is finished."""
 
-    def __init__(
-        self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]
-    ):
+    def __init__(self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]):
         self._dsn = dsn
         self._settings = settings
         self._embedders = embedders
@@ -80,7 +78,8 @@ class Worker:
         """
         self._closed.set()
         deadline = time.monotonic() + timeout
-        return all([lane.drain(max(0.0, deadline - time.monotonic())) for lane in self._lanes.values()])
+        drained = [lane.drain(max(0.0, deadline - time.monotonic())) for lane in self._lanes.values()]
+        return all(drained)
 
     def stop(self) -> None:
         """Ends all loops after what they hold, and writes the last freshness figures."""
@@ -173,9 +172,7 @@ class Worker:
                     self._load_catalog(connection)
                 return
             except (psycopg.OperationalError, TidegateError) as error:
-                log.warning(
-                    "catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pause}
-                )
+                log.warning("catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pause})
                 self._stopping.wait(pause)
                 pause = min(pause * 2, 15.0)
 
@@ -218,9 +215,7 @@ class Worker:
         return connection
 
     def _searchable(self, product: Product, rows: Sequence[RowWrite], moment: datetime) -> None:
-        self._histogram.add(
-            product.product_id, [row.committed_at for row in rows if row.committed_at], moment
-        )
+        self._histogram.add(product.product_id, [row.committed_at for row in rows if row.committed_at], moment)
 
     def _suspend(self, product: Product, reason: str) -> bool:
         """Takes no more events of the product. Written down before any of them is acknowledged: what is skipped

@@ -93,7 +93,8 @@ class ChunkWriter:
         self._delete = sql.SQL("DELETE FROM {} WHERE {}").format(table, match)
         self._delete_all = sql.SQL("DELETE FROM {} WHERE position < %s::pg_lsn[]").format(table)
         self._insert = sql.SQL(
-            "INSERT INTO {table} ({carried}, chunk_no, content, content_hash, embedding, position, committed_at, contract_version) "
+            "INSERT INTO {table} ({carried}, chunk_no, content, content_hash, embedding, "
+            "position, committed_at, contract_version) "
             "VALUES ({values}, %s, %s, sha256(convert_to(%s, 'UTF8')), %s, %s::pg_lsn[], %s, %s)"
         ).format(
             table=table,

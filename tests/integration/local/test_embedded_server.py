@@ -81,9 +81,7 @@ def test_replication_connection(server: LocalPostgres) -> None:
 @pytest.mark.parametrize("password", ["wrong", ""])
 def test_wrong_password_is_refused(server: LocalPostgres, password: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="password"):
-        psycopg.connect(
-            host="127.0.0.1", port=server.port, user="postgres", dbname="postgres", password=password
-        )
+        psycopg.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres", password=password)
 
 
 def test_every_hba_rule_asks_for_a_password(server: LocalPostgres) -> None:
@@ -93,9 +91,7 @@ def test_every_hba_rule_asks_for_a_password(server: LocalPostgres) -> None:
 
 
 def test_listens_on_loopback_only(server: LocalPostgres) -> None:
-    listening = [
-        c for c in psutil.Process(server.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN
-    ]
+    listening = [c for c in psutil.Process(server.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert [c.laddr.ip for c in listening] == ["127.0.0.1"]
     with socket.socket() as probe:
         # Another address of this same machine.

@@ -32,9 +32,7 @@ columns = st.builds(Column, names)
 operands = st.one_of(columns, st.builds(UserAttribute, names), literals, st.builds(Now, st.none() | offsets))
 atoms = st.one_of(
     st.builds(Compare, st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), operands, operands),
-    st.builds(
-        In, operands, st.builds(UserAttribute, names) | st.lists(literals, min_size=1, max_size=4).map(tuple)
-    ),
+    st.builds(In, operands, st.builds(UserAttribute, names) | st.lists(literals, min_size=1, max_size=4).map(tuple)),
     st.builds(IsNull, columns, st.booleans()),
     st.builds(BoolColumn, columns),
     st.builds(Member, names),

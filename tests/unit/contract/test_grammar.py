@@ -149,9 +149,7 @@ def test_quotes_backslashes_and_unicode_stay_inside_their_string():
     assert parse("row.a = 'Zürich 東京 ❤'") == Compare("=", Column("a"), Literal("Zürich 東京 ❤"))
 
 
-@pytest.mark.parametrize(
-    "text", ["not " * 10_000 + "row.a", "(" * 10_000 + "row.a" + ")" * 10_000, "(" * 3_000]
-)
+@pytest.mark.parametrize("text", ["not " * 10_000 + "row.a", "(" * 10_000 + "row.a" + ")" * 10_000, "(" * 3_000])
 def test_depth_and_length_are_bounded(text):
     with pytest.raises(RuleSyntaxError):
         parse(text)
@@ -174,9 +172,7 @@ def test_rendering_and_parsing_is_the_identity(tree):
 @settings(max_examples=300)
 @given(
     st.lists(
-        st.sampled_from(
-            ["row.a", "user.b", "and", "or", "not", "(", ")", "in", "[", "]", ",", "'x'", "1", "now", "-"]
-        )
+        st.sampled_from(["row.a", "user.b", "and", "or", "not", "(", ")", "in", "[", "]", ",", "'x'", "1", "now", "-"])
         | st.sampled_from(["is", "null", "=", "<", "member", "m", "'", ";", "--", "\\", "\x00", "ü"]),
         max_size=12,
     ).map(" ".join)

@@ -1,7 +1,5 @@
 """Reading contracts: the example passes, every fault is found, at its line, with what is allowed."""
 
-# ruff: noqa: E501 (a table of faults, one a line)
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -189,9 +187,7 @@ def changed_lines(*changes):
 
 
 def test_errors_print_one_a_line():
-    text = changed(
-        ("effect: deny", "effect: dny"), ("unit: ms", "unit: d"), ("{id: hold,", "{id: hold, wen: 1,")
-    )
+    text = changed(("effect: deny", "effect: dny"), ("unit: ms", "unit: d"), ("{id: hold,", "{id: hold, wen: 1,"))
     with pytest.raises(ContractErrors) as caught:
         parse_contract(text.encode(), "x/a.odcs.yaml")
     assert len(caught.value.errors) == 3
@@ -202,9 +198,7 @@ def test_errors_print_one_a_line():
         f"x/a.odcs.yaml:{number}: {R}[4].effect: unknown effect 'dny'; did you mean \"deny\"? "
         "(allowed: allow, require, deny)" in lines
     )
-    assert [fault.line for fault in caught.value.errors] == sorted(
-        fault.line for fault in caught.value.errors
-    )
+    assert [fault.line for fault in caught.value.errors] == sorted(fault.line for fault in caught.value.errors)
 
 
 def test_all_faults_of_a_folder_at_once(tmp_path):
@@ -271,9 +265,7 @@ BOMB = "a: &a [x,x]\n" + "\n".join(f"b{n}: &b{n} [*a,*a]" for n in range(9))
 def test_a_bad_page_is_refused(content, line, message):
     with pytest.raises(ContractErrors) as caught:
         parse_contract(content, "a.odcs.yaml")
-    assert any(message in fault.message and fault.line == line for fault in caught.value.errors), str(
-        caught.value
-    )
+    assert any(message in fault.message and fault.line == line for fault in caught.value.errors), str(caught.value)
 
 
 def test_plain_words_stay_words():
@@ -309,9 +301,7 @@ def test_memberships_templates_and_seconds():
         ("tokens: 200", "tokens: 200, overlap: 99"),
     )
     contract = parse_contract(text.encode(), "a")
-    assert contract.memberships == (
-        Membership("assigned", "support", "assignment", "ticket_id", "id", "username"),
-    )
+    assert contract.memberships == (Membership("assigned", "support", "assignment", "ticket_id", "id", "username"),)
     assert columns(contract.rules[1].when) == {"id", "level"}
     assert [column.name for column in contract.document_columns] == ["subject", "body"]
     assert contract.latency == Latency(1500.0, 99.0)
@@ -380,11 +370,7 @@ PLACES = list(places(yaml.safe_load(TEXT)))
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(PLACES[1:]), st.sampled_from([*JUNK, "DELETE"])), min_size=1, max_size=3
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(PLACES[1:]), st.sampled_from([*JUNK, "DELETE"])), min_size=1, max_size=3))
 def test_junk_anywhere_is_reported_and_nothing_else(changes):
     document = yaml.safe_load(TEXT)
     for path, junk in changes:

@@ -120,9 +120,7 @@ def test_nodes_carry_their_types():
     assert typed("row.region in user.regions") == In(
         Column("region", "text"), UserAttribute("regions", Family.TEXT, many=True)
     )
-    assert typed("row.id < 2.5") == Compare(
-        "<", Column("id", "bigint"), Literal(Decimal("2.5"), Family.NUMERIC)
-    )
+    assert typed("row.id < 2.5") == Compare("<", Column("id", "bigint"), Literal(Decimal("2.5"), Family.NUMERIC))
     assert typed("member(assigned)") == Member("assigned", Column("id", "bigint"))
 
 

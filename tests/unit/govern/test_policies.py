@@ -25,15 +25,11 @@ TYPES = {
 
 
 def compiled(text, row=None, **more):
-    return compile_expression(
-        check(parse(text), TYPES, memberships={"assigned": "id"}), row, **more
-    ).as_string(None)
+    return compile_expression(check(parse(text), TYPES, memberships={"assigned": "id"}), row, **more).as_string(None)
 
 
 def test_policies_of_the_example():
-    assert [
-        (policy.name, policy.kind, policy.to, policy.using.as_string(None)) for policy in policies(EXAMPLE)
-    ] == [
+    assert [(policy.name, policy.kind, policy.to, policy.using.as_string(None)) for policy in policies(EXAMPLE)] == [
         (
             "tidegate_require_tenant",
             "restrictive",
@@ -78,9 +74,7 @@ def test_statements_of_a_policy():
     )
     assert 'FOR SELECT TO "legal_reviewer" USING' in legal.create(table).as_string(None)
     mark = tenant.mark(table).as_string(None)
-    assert mark.startswith(
-        'COMMENT ON POLICY "tidegate_require_tenant" ON "rag_support"."ticket" IS \'tidegate '
-    )
+    assert mark.startswith('COMMENT ON POLICY "tidegate_require_tenant" ON "rag_support"."ticket" IS \'tidegate ')
     assert "support.ticket 1.0.0 rule=tenant sha256=" in mark
 
 
@@ -141,9 +135,7 @@ def test_expressions(text, expected):
     assert compiled(text) == expected
 
 
-@pytest.mark.parametrize(
-    "value", ["'; drop table x; --", "\\", "\\'", "$$", "%s %(x)s {} {0}", "é\u2028❤", '"']
-)
+@pytest.mark.parametrize("value", ["'; drop table x; --", "\\", "\\'", "$$", "%s %(x)s {} {0}", "é\u2028❤", '"'])
 def test_a_literal_stays_one_literal(value):
     text = compiled("row.region = '" + value.replace("'", "''") + "'")
     head, _, literal = text.partition(" = ")
@@ -204,8 +196,7 @@ def test_memberships():
 def test_names_fit_and_stay_apart():
     twins = ["r" * 62 + end for end in "ab"]
     rules = tuple(
-        read_rule(name, "require", [], "row.legal_hold", columns=EXAMPLE.column_types, memberships={})
-        for name in twins
+        read_rule(name, "require", [], "row.legal_hold", columns=EXAMPLE.column_types, memberships={}) for name in twins
     )
     names = [policy.name for policy in policies(replace(EXAMPLE, rules=rules))]
     assert len(set(names)) == 2

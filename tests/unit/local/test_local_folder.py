@@ -29,9 +29,7 @@ def test_default_for_others(monkeypatch: pytest.MonkeyPatch, state: str | None, 
     assert default_data_folder() == Path(expected)
 
 
-@pytest.mark.parametrize(
-    "found", [[], ["lost+found"], ["tidegate.lock"], ["tidegate.lock", "initialising-x"]]
-)
+@pytest.mark.parametrize("found", [[], ["lost+found"], ["tidegate.lock"], ["tidegate.lock", "initialising-x"]])
 def test_folders_that_can_be_used(tmp_path: Path, found: list[str]) -> None:
     for name in found:
         (tmp_path / name).touch()
@@ -41,9 +39,7 @@ def test_folders_that_can_be_used(tmp_path: Path, found: list[str]) -> None:
 
 def test_folder_with_other_things(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(
-        FolderRefused, match=r"holds 'thesis.txt' and was not made by tidegate; choose an empty"
-    ):
+    with pytest.raises(FolderRefused, match=r"holds 'thesis.txt' and was not made by tidegate; choose an empty"):
         DataFolder.at(tmp_path).check()
 
 

@@ -34,9 +34,7 @@ def test_settings_over_defaults() -> None:
     assert found["listen_addresses"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize(
-    "name", ["port", "Listen_Addresses", "hba_file", "unix_socket_directories", "config_file"]
-)
+@pytest.mark.parametrize("name", ["port", "Listen_Addresses", "hba_file", "unix_socket_directories", "config_file"])
 def test_settings_that_are_not_up_for_choice(name: str) -> None:
     with pytest.raises(UsageError, match="tidegate's own"):
         settings_arguments({name: "x"}, 5433)

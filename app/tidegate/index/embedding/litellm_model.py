@@ -43,9 +43,7 @@ class LitellmModel:
 
     def splitter(self, tokens: int, overlap: int) -> Splitter:
         """See Embedder: counted as litellm counts for this model (an estimate where it knows no tokenizer)."""
-        return TokenSplitter(
-            lambda text: litellm().token_counter(model=self.model, text=text), tokens, overlap
-        )
+        return TokenSplitter(lambda text: litellm().token_counter(model=self.model, text=text), tokens, overlap)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""
@@ -84,9 +82,7 @@ class LitellmModel:
                 f'model "{self.model}" gave an answer of another form: {type(error).__name__}'
             ) from None
         if vectors.ndim != 2 or len(vectors) != expected or not np.isfinite(vectors).all():
-            raise EmbedderUnavailable(
-                f'model "{self.model}" gave {len(vectors)} vectors for {expected} texts'
-            )
+            raise EmbedderUnavailable(f'model "{self.model}" gave {len(vectors)} vectors for {expected} texts')
         return vectors
 
 

@@ -93,9 +93,9 @@ class LocalModel:
         encoded = self._encoder.encode(text)
         ids = np.array([encoded.ids], dtype=np.int64)
         ones = np.ones_like(ids)
-        hidden = session.run(
-            None, {"input_ids": ids, "attention_mask": ones, "token_type_ids": np.zeros_like(ids)}
-        )[0][0]
+        hidden = session.run(None, {"input_ids": ids, "attention_mask": ones, "token_type_ids": np.zeros_like(ids)})[0][
+            0
+        ]
         mean = hidden.mean(axis=0)
         vector: Vectors = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
         return vector

@@ -41,7 +41,8 @@ def play(settings: Settings, keep: Path | None = None) -> None:
         plans = staging.publish(dsn, embedders)
         for plan in plans:
             out.print(
-                f"  published {plan.contract.product} {plan.contract.version}: {', '.join(plan.contract.roles)} may read by rule"
+                f"  published {plan.contract.product} {plan.contract.version}, readable by rule "
+                f"for {', '.join(plan.contract.roles)}"
             )
         _say('Three domains published; "tidegate run" starts (Debezium engine and worker)', began)
         stage = staging.run(dsn, log)
@@ -84,8 +85,8 @@ class _Scenes:
         _before("alice", question, self._alice.search(question, 1, ["shop.product"]))
         _sql("INSERT INTO shop.product VALUES ('HMK-01', 'Canopy Hammock', …)")
         began = self._commit(
-            "INSERT INTO shop.product VALUES ('HMK-01', 'Canopy Hammock', 'camping', 'A hammock with a mosquito net and straps "
-            "that do not hurt the bark; holds 180 kilograms.', 89.00, 35, true, 33.00)"
+            "INSERT INTO shop.product VALUES ('HMK-01', 'Canopy Hammock', 'camping', "
+            "'A hammock with a mosquito net and straps that do not hurt the bark; holds 180 kilograms.', 89.00, 35, true, 33.00)"
         )
         hits, ms = self._until(
             began,
@@ -113,7 +114,7 @@ class _Scenes:
         hits = self._alice.search(question, 2, ["support.ticket"])
         _before("alice", question, hits)
         gone = dict(hits[0].key)
-        _sql(f"DELETE FROM support.ticket WHERE id = {gone['id']}")
+        _sql("DELETE FROM support.ticket WHERE id = " + str(gone["id"]))
         began = self._commit("DELETE FROM support.ticket WHERE id = %s", gone["id"])
         found, ms = self._until(
             began,
@@ -155,7 +156,8 @@ class _Scenes:
         for p in product_status(self._admin):
             verdict = {True: "within", False: "MISSED", None: "no change"}[p.within_sla]
             out.print(
-                f"  {p.product:<15} {p.changes:>3} changes  p50 {p.p50_ms or 0:>4.0f} ms  p95 {p.p95_ms or 0:>4.0f} ms  "
+                f"  {p.product:<15} {p.changes:>3} changes  p50 {p.p50_ms or 0:>4.0f} ms  "
+                f"p95 {p.p95_ms or 0:>4.0f} ms  "
                 f"p99 {p.p99_ms or 0:>4.0f} ms   SLA p{p.sla_percentile:g} {p.sla_ms} ms: {verdict}"
             )
 

@@ -51,9 +51,7 @@ class Stage:
     def check(self) -> None:
         """Raises RunEnded when `tidegate run` is gone."""
         if self.process.poll() is not None:
-            raise RunEnded(
-                f'"tidegate run" ended with code {self.process.returncode}:\n{self.log.read_text()[-2000:]}'
-            )
+            raise RunEnded(f'"tidegate run" ended with code {self.process.returncode}:\n{self.log.read_text()[-2000:]}')
 
     def stop(self) -> None:
         """Ends `tidegate run`, as SIGTERM does."""
@@ -117,9 +115,7 @@ def publish(dsn: str, embedders: Embedders) -> list[Plan]:
             if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone() is None:
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
             connection.execute(
-                sql.SQL("GRANT {} TO {}").format(
-                    sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(name)
-                )
+                sql.SQL("GRANT {} TO {}").format(sql.SQL(", ").join(map(sql.Identifier, roles)), sql.Identifier(name))
             )
             set_attributes(connection, name, attributes)
     return plans
