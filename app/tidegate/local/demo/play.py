@@ -86,7 +86,8 @@ class _Scenes:
         _sql("INSERT INTO shop.product VALUES ('HMK-01', 'Canopy Hammock', …)")
         began = self._commit(
             "INSERT INTO shop.product VALUES ('HMK-01', 'Canopy Hammock', 'camping', "
-            "'A hammock with a mosquito net and straps that do not hurt the bark; holds 180 kilograms.', 89.00, 35, true, 33.00)"
+            "'A hammock with a mosquito net and straps that do not hurt the bark; "
+            "holds 180 kilograms.', 89.00, 35, true, 33.00)"
         )
         hits, ms = self._until(
             began,
@@ -114,8 +115,9 @@ class _Scenes:
         hits = self._alice.search(question, 2, ["support.ticket"])
         _before("alice", question, hits)
         gone = dict(hits[0].key)
-        _sql("DELETE FROM support.ticket WHERE id = " + str(gone["id"]))
-        began = self._commit("DELETE FROM support.ticket WHERE id = %s", gone["id"])
+        statement = "DELETE FROM support.ticket WHERE id = %s"
+        _sql(statement.replace("%s", str(gone["id"])))
+        began = self._commit(statement, gone["id"])
         found, ms = self._until(
             began,
             lambda: self._alice.search(question, 2, ["support.ticket"]),
