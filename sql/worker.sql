@@ -2,6 +2,12 @@
 SELECT product_id, contract, dimension, state, latency_ms
 FROM tidegate.product;
 
+-- source_columns --
+SELECT a.attname
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attnum > 0 AND NOT a.attisdropped;
+
 -- ledger_lookup --
 SELECT key, position::text, document_hash, state, chunks
 FROM tidegate.ledger

@@ -248,6 +248,8 @@ class Lane:
     def _end_backfill(self, scanned: Scanned) -> None:
         """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would."""
         pause = _RETRY_FIRST_S
+        while self._waits_again(scanned.product) and not self._stopping:
+            time.sleep(_RETRY_FIRST_S)
         while True:
             try:
                 self._scanned(scanned.product)
@@ -260,6 +262,11 @@ class Lane:
                 return
             time.sleep(pause)
             pause = min(pause * 2, _RETRY_MOST_S)
+
+    def _waits_again(self, product: Product) -> bool:
+        """Whether rows of the product wait for a model that did not answer."""
+        with self._changed:
+            return any(item.product.product_id == product.product_id for _, item in self._later)
 
     def _process(
         self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], mark: Mark | None

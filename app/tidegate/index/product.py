@@ -73,20 +73,12 @@ class Product:
     def values(self, event: ChangeEvent) -> Values | None:
         """The needed columns of the event's row as Postgres writes them.
 
-        Returns None where the event does not have them all (unchanged TOAST): the row must be read again.
-
-        Raises:
-            Violation: a contract column is not there at all.
+        Returns None where the event does not have them all: unchanged TOAST, or a column that the engine did not
+        deliver. The row must be read again; that tells whether a column is really gone.
         """
         row = event.row or {}
-        missing = sorted(self.needed - row.keys())
-        if missing:
-            raise Violation(
-                f"contract column {', '.join(missing)} is missing in the source; "
-                "restore it, or apply a contract without it"
-            )
         types = self.contract.column_types
-        if any(is_unavailable(row[name], types[name]) for name in self.needed):
+        if any(name not in row or is_unavailable(row[name], types[name]) for name in self.needed):
             return None
         return {name: value_text(row[name], types[name]) for name in self.needed}
 
@@ -95,31 +87,56 @@ class Product:
 
         Args:
             keys: as `key_text` writes them.
+
+        Raises:
+            Violation: the table, or a contract column of it, is not there or may not be read.
         """
         names = sorted(self.needed)
         parsed = [json.loads(key) for key in keys]
         types = self.contract.column_types
         arrays: list[Any] = [[_text(key[name]) for key in parsed] for name in self.key_names]
+        asked = [sql.Identifier(f"key_{number}") for number, _ in enumerate(self.key_names)]
         statement = sql.SQL(
             "SELECT n.key, {columns} FROM {source} AS s "
-            "JOIN unnest(%s::text[], {arrays}) AS n (key, {names}) ON {match}"
+            "JOIN unnest(%s::text[], {arrays}) AS n (key, {asked}) ON {match}"
         ).format(
             columns=sql.SQL(", ").join(sql.SQL("s.{}::text").format(sql.Identifier(name)) for name in names),
             source=self.source_table,
             arrays=sql.SQL(", ").join(
                 sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name])) for name in self.key_names
             ),
-            names=sql.SQL(", ").join(sql.Identifier(f"n_{name}"[:63]) for name in self.key_names),
+            asked=sql.SQL(", ").join(asked),
             match=sql.SQL(" AND ").join(
-                sql.SQL("s.{} = n.{}").format(sql.Identifier(name), sql.Identifier(f"n_{name}"[:63]))
-                for name in self.key_names
+                sql.SQL("s.{} = n.{}").format(sql.Identifier(name), place)
+                for name, place in zip(self.key_names, asked, strict=True)
             ),
         )
         try:
             rows = connection.execute(statement, [list(keys), *arrays]).fetchall()
-        except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable) as error:
-            raise Violation(f"the source no longer fits the contract: {error.diag.message_primary}") from None
+        except (
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.InvalidSchemaName,
+            psycopg.errors.InsufficientPrivilege,
+        ) as error:
+            raise Violation(self._unreadable(connection, error)) from None
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+
+    def _unreadable(self, connection: psycopg.Connection, error: psycopg.Error) -> str:
+        source = self.contract.source
+        there = {
+            row[0]
+            for row in connection.execute(
+                queries("worker")["source_columns"], {"schema": source.schema, "table": source.table}
+            )
+        }
+        missing = sorted(self.needed - there)
+        if there and missing:
+            return (
+                f"contract column {', '.join(missing)} is missing in the source; "
+                "restore it, or apply a contract without it"
+            )
+        return f"the source cannot be read ({error.diag.message_primary}); apply its contract again"
 
 
 def _text(value: Any) -> str:

@@ -60,7 +60,7 @@ from tidegate.index.value import is_unavailable, value_text
         (["a b", "c,d", 'e"f', "g\\h", "", "NULL", "null", None, "{x}"], "text[]",
          '{"a b","c,d","e\\"f","g\\\\h","","NULL","null",NULL,"{x}"}'),
         ([1, None, 3], "int[]", "{1,NULL,3}"),
-        ([True, False], "boolean[]", "{true,false}"),
+        ([True, False], "boolean[]", "{t,f}"),
         (["2026-01-31Z"], "date[]", "{2026-01-31}"),
         (["2026-01-31T10:00:00Z"], "timestamptz[]", '{"2026-01-31 10:00:00+00"}'),
         (["dead"], "bytea[]", '{"\\\\xdead"}'),
