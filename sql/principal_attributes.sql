@@ -17,3 +17,10 @@ WHERE a.principal = %(principal)s
    OR (NOT (SELECT p.rolsuper FROM pg_catalog.pg_roles p WHERE p.rolname = %(principal)s)
        AND pg_catalog.pg_has_role(%(principal)s, r.oid, 'USAGE'))
 ORDER BY 1, 2;
+
+-- unread --
+SELECT n.attribute
+FROM unnest(%(attributes)s::text[]) AS n (attribute)
+WHERE EXISTS (SELECT FROM tidegate.product)
+  AND NOT EXISTS (SELECT FROM tidegate.product p CROSS JOIN LATERAL jsonb_array_elements(p.contract -> 'rules') AS r (rule)
+                  WHERE r.rule ->> 'when' ~ ('\muser\.' || n.attribute || '\M'));

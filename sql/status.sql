@@ -15,6 +15,9 @@ ORDER BY p.product;
 SELECT active, confirmed_flush_lsn::text, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint AS behind_bytes
 FROM pg_catalog.pg_replication_slots WHERE slot_name = %(slot)s;
 
+-- somebody_runs --
+SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE database = current_database() AND plugin = 'pgoutput' AND active);
+
 -- dead_letters --
 SELECT d.dead_letter_id, p.product, d.key, d.kind, d.reason, d.attempts, d.first_at, d.last_at, d.retry_at
 FROM tidegate.dead_letter d JOIN tidegate.product p USING (product_id)

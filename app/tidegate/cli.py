@@ -205,6 +205,8 @@ def search(
 
     with Client(_dsn(dsn), _settings(), role=role) as client:
         hits = client.search(question, k, product or None, consistency)
+        if not hits:
+            console.err.print(console.escape(client.why_nothing(product or None)))
     if json_:
         console.print_json([console.hit_json(hit) for hit in hits])
     else:
@@ -229,6 +231,8 @@ def ask(
 
     with Client(_dsn(dsn), _settings(llm=llm), role=role) as client:
         answer = client.ask(question, k, product or None)
+        if not answer.citations:
+            console.err.print(console.escape(client.why_nothing(product or None)))
     if json_:
         console.print_json(
             {
@@ -298,10 +302,15 @@ def principal_set(
 ) -> None:
     """Set attributes of a role, e.g. `principal set alice regions=EU,US clearance=2`."""
     from tidegate.database import connect
-    from tidegate.govern.principals import parse_assignments, set_attributes
+    from tidegate.govern.control_schema import require_current
+    from tidegate.govern.principals import parse_assignments, set_attributes, unread_attributes
 
     with connect(_dsn(dsn)) as connection:
-        set_attributes(connection, principal, parse_assignments(assignments))
+        require_current(connection)
+        attributes = parse_assignments(assignments)
+        set_attributes(connection, principal, attributes)
+        for name in unread_attributes(connection, list(attributes)):
+            console.err.print(f"note: no published rule reads user.{name}")
 
 
 @principal_app.command("unset")
@@ -312,9 +321,11 @@ def principal_unset(
 ) -> None:
     """Remove attributes of a role."""
     from tidegate.database import connect
+    from tidegate.govern.control_schema import require_current
     from tidegate.govern.principals import unset_attributes
 
     with connect(_dsn(dsn)) as connection:
+        require_current(connection)
         count = unset_attributes(connection, principal, attributes or [])
     console.err.print(f"{count} removed")
 
@@ -325,12 +336,16 @@ def principal_show(
 ) -> None:
     """Attributes of a role, its own and those it inherits."""
     from tidegate.database import connect
+    from tidegate.govern.control_schema import require_current
     from tidegate.govern.principals import show_attributes
 
     with connect(_dsn(dsn)) as connection:
+        require_current(connection)
         shown = show_attributes(connection, principal)
     if json_:
         console.print_json(shown)
+    elif not shown:
+        console.err.print(f"nothing is known of {principal}")
     for attribute, origins in () if json_ else shown.items():
         for origin, values in origins.items():
             console.out.print(console.escape(f"{attribute} = {','.join(values)}  ({origin})"))
@@ -344,12 +359,14 @@ def letters_list(
 ) -> None:
     """Parked rows with their reasons."""
     from tidegate.database import connect
+    from tidegate.govern.control_schema import require_current
     from tidegate.observe.dead_letters import list_dead_letters
 
     with connect(_dsn(dsn)) as connection:
+        require_current(connection)
         letters = list_dead_letters(connection, product)
     if json_:
-        console.print_json(letters)
+        console.print_json([console.letter_json(letter) for letter in letters])
     else:
         console.print_dead_letters(letters)
 
@@ -365,9 +382,11 @@ def letters_retry(
 ) -> None:
     """Let the worker read these rows from the source and index them again."""
     from tidegate.database import connect
+    from tidegate.govern.control_schema import require_current
     from tidegate.observe.dead_letters import retry_dead_letters
 
     with connect(_dsn(dsn)) as connection:
+        require_current(connection)
         count = retry_dead_letters(connection, product, ids or None)
     console.err.print(f'{count} to be tried again by "tidegate run"')
 
@@ -380,9 +399,11 @@ def letters_drop(
 ) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
     from tidegate.database import connect
+    from tidegate.govern.control_schema import require_current
     from tidegate.observe.dead_letters import drop_dead_letters
 
     with connect(_dsn(dsn)) as connection:
+        require_current(connection)
         count = drop_dead_letters(connection, product, ids or None)
     console.err.print(f"{count} dropped")
 
@@ -435,7 +456,7 @@ def local_psql(context: typer.Context, data: Data = None) -> None:
     found = postgres.status(data or postgres.default_data_folder())
     if found.dsn is None:
         raise UsageError("the embedded Postgres does not run; start it: tidegate local start")
-    command = [*postgres.psql_command(found.dsn), *context.args]
+    command = [*postgres.psql_command(), *context.args]
     os.execve(command[0], command, postgres.psql_environment(found.dsn))
 
 

@@ -68,8 +68,6 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 
 def print_hits(hits: Sequence[Hit]) -> None:
     """A line a hit and its text below."""
-    if not hits:
-        err.print("no row that this role may see was found")
     for hit in hits:
         out.print(f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}")
         out.print(f"       {escape(shorten(hit.content))}")
@@ -119,6 +117,11 @@ def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> N
     for p in products:
         if p.state_reason:
             out.print(f"{p.product} is {p.state}: {escape(p.state_reason)}")
+
+
+def letter_json(letter: DeadLetter) -> dict[str, Any]:
+    """A parked row with its key as an object."""
+    return {**dataclasses.asdict(letter), "key": json.loads(letter.key)}
 
 
 def print_dead_letters(letters: Sequence[DeadLetter]) -> None:

@@ -7,7 +7,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from tidegate.errors import TidegateError
+from tidegate.errors import TidegateError, UsageError
 
 Connection = psycopg.Connection[TupleRow]
 CONNECT_TIMEOUT_S = 10
@@ -30,6 +30,7 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
 
     Raises:
         ConnectionFailed: not reachable, or not allowed; names host, port and database.
+        UsageError: the DSN is none.
     """
     try:
         connection = psycopg.connect(
@@ -43,7 +44,7 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
     except psycopg.OperationalError as error:
         raise ConnectionFailed(f"cannot connect: {str(error).strip()}") from None
     except psycopg.ProgrammingError as error:
-        raise ConnectionFailed(f"the DSN is not understood: {str(error).strip()}") from None
+        raise UsageError(f"the DSN is not understood: {str(error).strip()}") from None
     try:
         if role is not None:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))

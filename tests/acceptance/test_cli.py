@@ -32,7 +32,7 @@ def on_bare(tmp_path: Path, bare: str) -> Command:
 
 def schema(dsn: str) -> str:
     """The database's definitions, as pg_dump gives them."""
-    command = [str(Path(postgres.psql_command(dsn)[0]).with_name("pg_dump")), "--schema-only", "--dbname", dsn]
+    command = [str(Path(postgres.psql_command()[0]).with_name("pg_dump")), "--schema-only", "--dbname", dsn]
     dump = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     return "\n".join(line for line in dump.splitlines() if not line.startswith(("--", "\\")) and line)
 
@@ -57,7 +57,7 @@ class TestInit:
                 with connect(other) as connection:
                     connection.execute("CREATE SCHEMA team; CREATE TABLE team.note (LIKE pg_class)")
                     connection.execute("DROP TABLE team.note")
-                command = [*postgres.psql_command(other), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
+                command = [*postgres.psql_command(), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
                 done = subprocess.run(
                     command,
                     capture_output=True,

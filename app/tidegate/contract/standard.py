@@ -1,5 +1,6 @@
 """The Open Data Contract Standard's own JSON schema."""
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -28,13 +29,33 @@ def schema() -> Mapping[str, Any]:
 def validate(document: Any, findings: Findings) -> None:
     """Report everything in which `document` differs from the standard."""
     validator = Draft201909Validator(schema())
-    faults = sorted(validator.iter_errors(document), key=lambda fault: [str(step) for step in fault.absolute_path])
+    faults = sorted(
+        validator.iter_errors(_with_logical_types(document)),
+        key=lambda fault: [str(step) for step in fault.absolute_path],
+    )
     # A fault below an object makes all of the object's keys "unevaluated": report causes before them.
     for fault in sorted(faults, key=_is_unevaluated):
         _report(fault, findings)
     version = document.get("apiVersion") if isinstance(document, dict) else None
     if isinstance(version, str) and version not in VERSIONS and not findings.is_known(("apiVersion",)):
         findings.error(("apiVersion",), f"{version} is of an older shape", VERSIONS)
+
+
+def _with_logical_types(document: Any) -> Any:
+    """The document with a `logicalType` for every column: without one, the schema takes it for a map.
+
+    The standard does not ask for it, and tidegate goes by `physicalType`.
+    """
+    objects = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(objects, list):
+        return document
+    filled = copy.deepcopy(document)
+    for item in filled["schema"]:
+        properties = item.get("properties") if isinstance(item, dict) else None
+        for column in properties if isinstance(properties, list) else ():
+            if isinstance(column, dict):
+                column.setdefault("logicalType", "string")
+    return filled
 
 
 def _is_unevaluated(fault: ValidationError) -> bool:

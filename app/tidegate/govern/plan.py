@@ -170,8 +170,10 @@ class _Planner:
             if missing:
                 yield f"column {column.name}: type {column.physical_type} does not exist in this database"
             elif _plain(type_) != _plain(actual[column.name][0]):
-                yield f"column {column.name} is {actual[column.name][0]} in {name}, "
-                f"the contract says {column.physical_type}"
+                yield (
+                    f"column {column.name} is {actual[column.name][0]} in {name}, "
+                    f"the contract says {column.physical_type}"
+                )
         key = self._required("source_key", oid=oid)[0]
         wanted = [column.name for column in contract.key_columns]
         if key is None:

@@ -47,6 +47,12 @@ def unset_attributes(connection: Connection, principal: str, names: Sequence[str
     return connection.execute(queries("principal_attributes")["unset"], parameters).rowcount
 
 
+def unread_attributes(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Those of the attributes that no rule of a published contract reads: perhaps misspelt."""
+    rows = connection.execute(queries("principal_attributes")["unread"], {"attributes": list(names)}).fetchall()
+    return [row[0] for row in rows]
+
+
 def show_attributes(connection: Connection, principal: str) -> dict[str, dict[str, list[str]]]:
     """Own and inherited values: `{"regions": {"own": [...]}, "tenant": {"from support": [...]}}`.
 

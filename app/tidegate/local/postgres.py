@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from tidegate.errors import TidegateError, UsageError
 from tidegate.local import postmaster
@@ -213,20 +213,19 @@ def temporary(
             raise
 
 
-def psql_command(dsn: str) -> list[str]:
-    """The bundled `psql` for `dsn`, to be executed with `psql_environment(dsn)`.
-
-    The password is not in it, since every user of the machine can read a command line.
-    """
-    parts = conninfo_to_dict(dsn)
-    parts.pop("password", None)
-    return [str(installed().psql), make_conninfo("", **parts)]
+def psql_command() -> list[str]:
+    """The bundled `psql`, to be executed with `psql_environment(dsn)`; it takes psql's own arguments."""
+    return [str(installed().psql)]
 
 
 def psql_environment(dsn: str) -> dict[str, str]:
-    """The caller's environment with the password of `dsn` in `PGPASSWORD`."""
-    password = conninfo_to_dict(dsn).get("password")
-    return {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
+    """The caller's environment with the parts of `dsn` in `PGHOST`, `PGPASSWORD` and so on.
+
+    Not on the command line: every user of the machine can read that, and a database named there wins.
+    """
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "password": "PGPASSWORD"}
+    parts = conninfo_to_dict(dsn)
+    return {**os.environ, **{names[part]: str(value) for part, value in parts.items() if part in names and value}}
 
 
 def _discard(data: Path) -> None:

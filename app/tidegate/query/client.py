@@ -9,7 +9,7 @@ from typing import Self
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
-from tidegate.database import Connection, connect, register_vectors
+from tidegate.database import Connection, NotInitialised, connect, register_vectors
 from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query import search as searching
@@ -84,6 +84,11 @@ class Client:
             )
         return extract(question, hits, self._embedders.of("local/all-minilm-l6-v2"), moment)
 
+    def why_nothing(self, products: Sequence[str] | None = None) -> str:
+        """What may be behind an empty result: nothing offered, not indexed yet, or nothing that the role may see."""
+        with self._connection() as connection:
+            return searching.why_nothing(connection, products)
+
     def close(self) -> None:
         """Closes the connections."""
         with self._lock:
@@ -126,7 +131,7 @@ def _require_tidegate(connection: Connection) -> None:
         "SELECT FROM pg_namespace, pg_extension WHERE nspname = 'tidegate' AND extname = 'vector'"
     ).fetchone()
     if row is None:
-        raise UsageError(
+        raise NotInitialised(
             f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
         )
 

@@ -88,6 +88,19 @@ def _refusals(connection: Connection) -> Iterator[None]:
         raise SearchRefused(f"the search was refused: {error.diag.message_primary}") from None
 
 
+def why_nothing(connection: Connection, products: Sequence[str] | None) -> str:
+    """One sentence on why a search may have found nothing."""
+    with _refusals(connection):
+        rows = connection.execute("SELECT product, state FROM tidegate.products ORDER BY 1").fetchall()
+    asked = [(name, state) for name, state in rows if products is None or name in products]
+    waiting = [name for name, state in asked if state in ("pending", "backfilling")]
+    if not asked:
+        return f'no product is offered to role "{_whoami(connection)}"'
+    if waiting:
+        return f'{", ".join(waiting)}: not all rows are indexed yet; is "tidegate run" at work?'
+    return f'no row that role "{_whoami(connection)}" may see was found; tidegate.whoami() tells what is known of it'
+
+
 def _models(connection: Connection, products: Sequence[str] | None) -> dict[str, list[str]]:
     rows = connection.execute("SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1").fetchall()
     offered = {row[0]: row for row in rows}

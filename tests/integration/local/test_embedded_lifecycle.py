@@ -503,7 +503,7 @@ def test_programs_under_a_closed_folder(place: Path, monkeypatch: pytest.MonkeyP
     server = start(place / "pg", settings=SMALL)
     assert str(good) in psutil.Process(server.pid).exe()
     execute(server, "CREATE EXTENSION vector")
-    assert psql_command(server.dsn)[0].startswith(str(package))
+    assert psql_command()[0].startswith(str(package))
 
 
 @as_root

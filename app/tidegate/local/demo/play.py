@@ -1,5 +1,8 @@
 """The demonstration itself: what happens, shown as it happens, with measured times."""
 
+import os
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -162,6 +165,9 @@ class _Scenes:
                 f"p95 {p.p95_ms or 0:>4.0f} ms  "
                 f"p99 {p.p99_ms or 0:>4.0f} ms   SLA p{p.sla_percentile:g} {p.sla_ms} ms: {verdict}"
             )
+        busy = os.getloadavg()[0]
+        if busy > (os.cpu_count() or 1):
+            out.print(f"  (this machine is busy: load {busy:.1f} on {os.cpu_count()} cores; figures suffer)")
 
     def _commit(self, statement: str, *parameters: object) -> float:
         self._admin.execute(statement, parameters)
@@ -217,13 +223,23 @@ def _answer(name: str, question: str, answer: Answer, ms: float | None = None) -
 
 def _farewell(stage: Stage, keep: Path | None, dsn: str) -> None:
     out.print("\n[bold]Go on by hand[/bold]")
+    program = _program()
     if keep is None:
-        out.print("  make demo KEEP=1         leaves it running, and prints the DSN (tidegate demo --keep)")
-        out.print("  tidegate local start     an empty embedded Postgres; then init, apply, run (see README)")
+        out.print(f"  {program} demo --keep     leaves all of this running, and prints the DSN (or: make demo KEEP=1)")
+        out.print(f"  {program} local start     an empty embedded Postgres; then init, apply, run (see README)")
         return
     out.print(escape(f"  export TIDEGATE_DSN='{dsn}'"))
-    out.print('  tidegate search "a present for a child" --as alice -k 3')
-    out.print('  tidegate ask "how long may I return goods?" --as bob')
-    out.print("  tidegate status")
-    out.print(escape(f'  tidegate local psql --data "{keep}" -d {staging.DATABASE}'))
-    out.print(escape(f'Stop it: kill {stage.process.pid}; tidegate local stop --data "{keep}"'))
+    out.print(f'  {program} search "a present for a child" --as alice -k 3')
+    out.print(f'  {program} ask "how long may I return goods?" --as bob')
+    out.print(f"  {program} status")
+    out.print(escape(f'  {program} local psql --data "{keep}" -d {staging.DATABASE}'))
+    out.print(escape(f'Stop it: kill {stage.process.pid}; {program} local stop --data "{keep}"'))
+    out.print(escape(f"Its data stays in {keep}; the next demo --keep makes it anew."))
+
+
+def _program() -> str:
+    """How this program is called: by its name where that is on the PATH, else by its place."""
+    called = Path(sys.argv[0])
+    if shutil.which("tidegate") or not called.exists():
+        return "tidegate"
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)

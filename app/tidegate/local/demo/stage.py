@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from tidegate.contract.odcs import load_contracts
 from tidegate.database import Connection, connect
-from tidegate.errors import TidegateError
+from tidegate.errors import TidegateError, UsageError
 from tidegate.govern.apply import apply_plan
 from tidegate.govern.control_schema import initialise
 from tidegate.govern.plan import Plan, make_plan
@@ -76,6 +76,13 @@ def server(keep: Path | None) -> Iterator[postgres.LocalPostgres]:
 def create_domains(server_dsn: str) -> str:
     """Makes the database with its three domains and people anew; returns its DSN."""
     with psycopg.connect(server_dsn, autocommit=True) as connection:
+        running = connection.execute(
+            "SELECT slot_name FROM pg_replication_slots WHERE database = %s AND active", [DATABASE]
+        ).fetchone()
+        if running is not None:
+            raise UsageError(
+                'the kept demo still runs; end its "tidegate run" first (pgrep -f "tidegate.cli run"), or go on with it'
+            )
         for (slot,) in connection.execute(
             "SELECT slot_name FROM pg_replication_slots WHERE database = %s AND NOT active", [DATABASE]
         ).fetchall():
