@@ -62,6 +62,9 @@ DECLARE
     behind boolean;
     named text;
 BEGIN
+    IF wait_for.lsn IS NULL OR wait_for.timeout IS NULL THEN
+        RETURN NULL;
+    END IF;
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'tidegate.wait_for needs READ COMMITTED: a % transaction never sees the index move', current_setting('transaction_isolation')
             USING HINT = 'Call it before the transaction, or set the isolation level to READ COMMITTED.';

@@ -91,4 +91,5 @@ ON CONFLICT DO NOTHING;
 DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.product_id AND p.product = %(product)s;
 
 -- announce --
-SELECT pg_catalog.pg_logical_emit_message(true, 'tidegate', 'catalog');
+-- The worker sees it in the stream and reads the catalog again.
+UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2;

@@ -14,6 +14,22 @@ $$;
 COMMENT ON FUNCTION tidegate.has_role(text) IS
     'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false. Definer only so that policies need no more privileges than this one.';
 
+CREATE OR REPLACE FUNCTION tidegate.principal_attribute_role() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT r.oid INTO NEW.role_oid FROM pg_roles r WHERE r.rolname = NEW.principal;
+    IF NEW.role_oid IS NULL THEN
+        RAISE EXCEPTION 'there is no role "%"', NEW.principal USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION tidegate.principal_attribute_role() IS
+    'Ties attributes to the role itself: a later role of the same name does not inherit them.';
+CREATE OR REPLACE TRIGGER principal_attribute_role BEFORE INSERT OR UPDATE ON tidegate.principal_attribute
+    FOR EACH ROW EXECUTE FUNCTION tidegate.principal_attribute_role();
+
 -- Own values stand alone; a principal without own values inherits the union of those of its roles.
 CREATE OR REPLACE FUNCTION tidegate.attribute_texts(attribute_name text) RETURNS text[]
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -21,11 +37,12 @@ AS $$
     WITH own AS (
         SELECT a.attribute_values
         FROM tidegate.principal_attribute a
+        JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
         WHERE a.principal = tidegate.principal() AND a.attribute = attribute_name
     ), inherited AS (
         SELECT array_agg(DISTINCT v.value) AS attribute_values
         FROM tidegate.principal_attribute a
-        JOIN pg_roles r ON r.rolname = a.principal
+        JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
         CROSS JOIN LATERAL unnest(a.attribute_values) AS v(value)
         WHERE a.attribute = attribute_name
           AND a.principal <> tidegate.principal()

@@ -12,7 +12,7 @@ WHERE principal = %(principal)s
 -- show --
 SELECT a.attribute, CASE WHEN a.principal = %(principal)s THEN 'own' ELSE 'from ' || a.principal END, a.attribute_values
 FROM tidegate.principal_attribute a
-JOIN pg_catalog.pg_roles r ON r.rolname = a.principal
+JOIN pg_catalog.pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
 WHERE a.principal = %(principal)s
    OR (NOT (SELECT p.rolsuper FROM pg_catalog.pg_roles p WHERE p.rolname = %(principal)s)
        AND pg_catalog.pg_has_role(%(principal)s, r.oid, 'USAGE'))

@@ -10,8 +10,11 @@ BEGIN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', group_role);
         END IF;
     END LOOP;
-    IF NOT pg_catalog.pg_has_role(current_user, 'tidegate_owner', 'MEMBER') THEN
-        EXECUTE pg_catalog.format('GRANT tidegate_owner, tidegate_worker TO %I', current_user);
+    -- From 16 on, who makes a role may grant it but not yet act as it.
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        EXECUTE pg_catalog.format(
+            'GRANT tidegate_owner, tidegate_worker TO %I' || CASE WHEN current_setting('server_version_num')::int >= 160000
+            THEN ' WITH INHERIT TRUE, SET TRUE' ELSE '' END, current_user);
     END IF;
     EXECUTE pg_catalog.format('GRANT CREATE ON DATABASE %I TO tidegate_owner', pg_catalog.current_database());
 END

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -165,9 +166,7 @@ def run(dsn: Dsn = None, slot: Slot = None) -> None:
     from tidegate.index.embedding.registry import Embedders
     from tidegate.pipeline import run_until
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_event()
     settings = _settings(slot=slot)
     code = 0
     try:
@@ -535,6 +534,25 @@ def main() -> None:
 
 def _complain(error: TidegateError) -> None:
     console.err.print(console.escape(f"error: {error}"))
+
+
+def _stop_event() -> threading.Event:
+    """An event that SIGINT or SIGTERM sets.
+
+    The handler itself takes no lock: it runs in the main thread, perhaps while that holds the event's.
+    """
+    stop = threading.Event()
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: received.append(number))
+
+    def watch() -> None:
+        while not received:
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    return stop
 
 
 def _exit_code(error: TidegateError) -> int:

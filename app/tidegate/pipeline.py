@@ -42,11 +42,13 @@ class Pipeline:
             poll_ms=settings.poll_interval_ms,
             heartbeat_ms=settings.heartbeat_ms,
             heap_mb=settings.jvm_heap_mb,
+            # Only what must not leave the source: another column may be needed by the contract's next version,
+            # and the worker drops what no contract needs anyway.
             excluded_columns=tuple(
                 f"{schema}.{table}.{column.name}"
                 for (schema, table), product in products.items()
                 for column in product.contract.columns
-                if column.name not in product.needed
+                if column.classification == "restricted" or column.mask is not None
             ),
         )
         self._acknowledgements: Acknowledgements[Any] = Acknowledgements()
@@ -108,11 +110,12 @@ def run_until(
             pipeline = Pipeline(dsn, settings, embedders)
             pipeline.start()
             started(pipeline)
-            first = False
             failure = None
             while failure is None and not stop.wait(0.2):
                 failure = pipeline.failure()
-                pause = _RESTART_FIRST_S if pipeline.streaming else pause
+                if pipeline.streaming:
+                    # What fails before, fails for good: a configuration that the engine refuses.
+                    first, pause = False, _RESTART_FIRST_S
             drained = pipeline.stop()
             if failure is None:
                 log.info("stopped", extra={"drained": drained})

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("attribute_values", pg.ARRAY(sa.Text), nullable=False),
         sa.Column("changed_by", sa.Text, nullable=False, server_default=sa.text("session_user")),
         moment("changed_at"),
+        sa.Column("role_oid", pg.OID, nullable=False),
         sa.CheckConstraint("array_position(attribute_values, NULL) IS NULL", name="attribute_values_not_null"),
         schema=SCHEMA,
         comment="What is known of each principal. Readers see their own through tidegate.whoami() only.",
@@ -153,9 +154,9 @@ def upgrade() -> None:
         sa.Column("heartbeat_id", sa.SmallInteger, primary_key=True),
         moment("beat_at"),
         schema=SCHEMA,
-        comment="Debezium updates its one row, so that the watermark moves on an idle database.",
+        comment="Row 1: Debezium moves the watermark of an idle database with it. Row 2: apply tells the worker.",
     )
-    op.execute("INSERT INTO tidegate.heartbeat (heartbeat_id) VALUES (1)")
+    op.execute("INSERT INTO tidegate.heartbeat (heartbeat_id) VALUES (1), (2)")
     op.create_table(
         "signal",
         sa.Column("id", sa.Text, primary_key=True),

@@ -16,6 +16,7 @@ from tidegate.errors import TidegateError, UsageError
 log = logging.getLogger(__name__)
 
 MESSAGE_PREFIX = "tidegate"
+HEARTBEAT = "UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 1"
 NOTIFICATION_TOPIC = "tidegate.notification"
 
 
@@ -63,6 +64,10 @@ class EngineConfig:
             parts.get("password") or "none",
             parts["dbname"],
         )
+        if set(database) & set("%?&/#"):
+            raise UsageError(
+                f'the database "{database}" has a character that Debezium cannot connect with: one of % ? & / #'
+            )
         sslmode = parts.get("sslmode", "prefer")
         properties = {
             "name": "tidegate",
@@ -90,7 +95,7 @@ class EngineConfig:
             "notification.enabled.channels": "sink",
             "notification.sink.topic.name": NOTIFICATION_TOPIC,
             "heartbeat.interval.ms": str(self.heartbeat_ms),
-            "heartbeat.action.query": "UPDATE tidegate.heartbeat SET beat_at = clock_timestamp()",
+            "heartbeat.action.query": HEARTBEAT,
             "message.prefix.include.list": MESSAGE_PREFIX,
             "decimal.handling.mode": "string",
             "interval.handling.mode": "string",
@@ -101,6 +106,7 @@ class EngineConfig:
             "key.converter.schemas.enable": "false",
             "value.converter.schemas.enable": "false",
             "errors.retry.delay.initial.ms": "300",
+            "retriable.restart.connector.wait.ms": "1000",
             "errors.retry.delay.max.ms": "5000",
             "offset.storage": "io.debezium.storage.jdbc.offset.JdbcOffsetBackingStore",
             "offset.storage.jdbc.connection.url": f"jdbc:postgresql://{host}:{port}/{database}?sslmode={sslmode}",

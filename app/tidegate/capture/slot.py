@@ -73,10 +73,21 @@ def recover_slot(connection: psycopg.Connection, slot: str) -> None:
 
     Rows that were deleted meanwhile are found by the worker when the backfill ends (index/sweep.py).
     """
+    try:
+        _start_anew(connection, slot)
+    except psycopg.errors.ObjectInUse:
+        raise SlotBusy(f'replication slot "{slot}" is in use: stop "tidegate run" first') from None
+
+
+def _start_anew(connection: psycopg.Connection, slot: str) -> None:
     with connection.transaction():
         connection.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
             [slot],
         )
         connection.execute("DELETE FROM tidegate.debezium_offset")
-        connection.execute("UPDATE tidegate.product SET state = 'pending' WHERE state <> 'suspended'")
+        connection.execute(
+            "UPDATE tidegate.product SET state = 'pending', truncated_at = NULL WHERE state <> 'suspended'"
+        )
+        # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.
+        connection.execute("UPDATE tidegate.ledger SET position = '{0/0,0/0}'")

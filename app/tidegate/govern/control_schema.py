@@ -9,6 +9,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -84,13 +85,29 @@ def _lock(connection: psycopg.Connection) -> None:
 
 def install_functions(connection: psycopg.Connection) -> None:
     """Creates or replaces the functions and views, as their owner."""
+    schema = vector_schema(connection)
+    connection.execute(
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO tidegate_owner, tidegate_worker, tidegate_reader").format(
+            sql.Identifier(schema)
+        )
+        if not _all_may_use(connection, schema)
+        else sql.SQL("SELECT")
+    )
     connection.execute("SET LOCAL ROLE tidegate_owner")
     # Loads pgvector's library, so that its settings are known when a function names them.
-    connection.execute(with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", vector_schema(connection)))
-    schema = vector_schema(connection)
+    connection.execute(with_vector_schema("SELECT '[1]'::@extschema:vector@.vector", schema))
     for name in FUNCTION_SCRIPTS:
         connection.execute(with_vector_schema(script(name), schema))
     connection.execute("RESET ROLE")
+
+
+def _all_may_use(connection: psycopg.Connection, schema: str) -> bool:
+    row = connection.execute(
+        "SELECT bool_and(has_schema_privilege(r, %s, 'USAGE')) "
+        "FROM unnest(ARRAY['tidegate_owner', 'tidegate_worker', 'tidegate_reader']) AS r",
+        [schema],
+    ).fetchone()
+    return row == (True,)
 
 
 def initialisation_script() -> str:

@@ -376,7 +376,7 @@ class _Planner:
             ),
             _bind(self._static["record"], {**common, "statements": statements}),
         )
-        self._as_login(_bind(self._static["announce"], {}))
+        self._own(_bind(self._static["announce"], {}))
         self._summary.append(f"publishes {contract.product} {contract.version}")
 
     def _own(self, *statements: sql.Composed) -> None:

@@ -337,6 +337,9 @@ class Lane:
             for item in bulk:
                 self._held.add(id(item))
                 self._supersede(self._bulk, item)
+                # Before the backfill: the watermark waits for it.
+                key = (item.product.product_id, item.key)
+                self._bulk = {key: self._bulk.pop(key), **self._bulk}
             self._changed.notify_all()
         self._acknowledgements.finish(numbers)
 
@@ -357,7 +360,8 @@ def _take(queue: dict[Key, Item], most: int) -> list[Item]:
 def _reason(error: Exception) -> str:
     """What went wrong, without the values that Postgres or Python may quote."""
     if isinstance(error, psycopg.Error):
-        return f"{type(error).__name__}: {error.diag.message_primary}"
+        primary = (error.diag.message_primary or "").split(":")[0]
+        return f"{type(error).__name__}: {primary}"
     return f"unexpected {type(error).__name__}; see the log"
 
 

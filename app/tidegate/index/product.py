@@ -61,14 +61,14 @@ class Product:
         """A key in its one written form: JSON, columns in the order of the primary key.
 
         Raises:
-            Violation: the event has no such key columns.
+            Violation: the key has other columns than the contract says.
         """
-        try:
-            return json.dumps({name: key[name] for name in self.key_names}, ensure_ascii=False, separators=(",", ":"))
-        except KeyError as missing:
+        if key.keys() != set(self.key_names):
             raise Violation(
-                f"key column {missing} is missing in the source; apply a contract with the table's new key"
-            ) from None
+                f"the table's key is ({', '.join(key)}), the contract says ({', '.join(self.key_names)}); "
+                "publish a contract with the new key, with --rebuild"
+            )
+        return json.dumps({name: key[name] for name in self.key_names}, ensure_ascii=False, separators=(",", ":"))
 
     def values(self, event: ChangeEvent) -> Values | None:
         """The needed columns of the event's row as Postgres writes them.

@@ -2,8 +2,10 @@
 
 import logging
 
+import psycopg
 from psycopg import sql
 
+from tidegate.contract.identifier import fit
 from tidegate.database import Connection, vector_schema
 from tidegate.sql import queries
 
@@ -19,18 +21,28 @@ def build_wanted(connection: Connection, from_chunks: int) -> int:
         connection: as tidegate_owner, in autocommit mode.
         from_chunks: a table of fewer chunks needs none.
     """
-    wanted = connection.execute(queries("worker")["vector_index_wanted"], {"chunks": from_chunks}).fetchall()
-    for schema, table in wanted:
-        name = f"{table}_embedding_hnsw"[:63]
-        log.info("vector index started", extra={"table": f"{schema}.{table}"})
-        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name)))
-        connection.execute("SET maintenance_work_mem = '256MB'")
-        connection.execute(
-            sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding {}.vector_cosine_ops)").format(
-                sql.Identifier(name),
-                sql.Identifier(schema, table),
-                sql.Identifier(vector_schema(connection)),
-            )
+    built = 0
+    for schema, table in connection.execute(
+        queries("worker")["vector_index_wanted"], {"chunks": from_chunks}
+    ).fetchall():
+        try:
+            _build(connection, schema, table)
+            built += 1
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:  # one table stops only itself
+            log.warning("vector index not built", extra={"table": f"{schema}.{table}", "reason": type(error).__name__})
+    return built
+
+
+def _build(connection: Connection, schema: str, table: str) -> None:
+    name = fit(f"{table}_embedding_hnsw")
+    log.info("vector index started", extra={"table": f"{schema}.{table}"})
+    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name)))
+    connection.execute("SET maintenance_work_mem = '256MB'")
+    connection.execute(
+        sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING hnsw (embedding {}.vector_cosine_ops)").format(
+            sql.Identifier(name), sql.Identifier(schema, table), sql.Identifier(vector_schema(connection))
         )
-        log.info("vector index ready", extra={"table": f"{schema}.{table}"})
-    return len(wanted)
+    )
+    log.info("vector index ready", extra={"table": f"{schema}.{table}"})

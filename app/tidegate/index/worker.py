@@ -31,7 +31,8 @@ from tidegate.sql import queries
 log = logging.getLogger(__name__)
 
 CONTROL_SCHEMA = "tidegate"
-CATALOG_CHANGED = "catalog"
+CATALOG_BEAT = 2
+"""The row of tidegate.heartbeat that `apply` touches. A message in the stream could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
 
@@ -105,8 +106,6 @@ class Worker:
                     self._put(items)
                     self._receive_scanned(number, event)
                 case Message():
-                    if event.content == CATALOG_CHANGED:
-                        self._reload_catalog()
                     self._mark_all(marks, event.position.change, None)
                     self._acknowledgements.finish([number])
         self._put(items)
@@ -124,6 +123,8 @@ class Worker:
     ) -> None:
         table = (event.schema, event.table)
         if event.schema == CONTROL_SCHEMA:
+            if event.table == "heartbeat" and (event.key or {}).get("heartbeat_id") == CATALOG_BEAT:
+                self._reload_catalog()
             self._mark_all(marks, event.position.change, event.committed_at)
             self._acknowledgements.finish([number])
             return
@@ -274,6 +275,7 @@ class Worker:
         self._ask_for_backfills(connection)
         self._regulate_backfill(connection)
         self._retry_parked(connection)
+        self._check_sources(connection)
         if turn % 5 == 0:
             self._build_vector_indexes()
         if turn % _FORGET_EVERY == 0:
@@ -295,6 +297,13 @@ class Worker:
             _signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
             log.info("backfill asked for", extra={"tables": names})
 
+    def _check_sources(self, connection: Connection) -> None:
+        """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
+        gone = {row[0] for row in connection.execute(self._static["sources_gone"])}
+        for (schema, table), product in list(self._products.items()):
+            if product.product_id in gone:
+                self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
+
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
         waiting = sum(lane.bulk_waiting for lane in self._lanes.values())
@@ -307,6 +316,8 @@ class Worker:
 
     def _retry_parked(self, connection: Connection) -> None:
         for product in list(self._products.values()):
+            if product.product_id in self._suspended:
+                continue
             parameters = {"product_id": product.product_id}
             due = connection.execute(self._static["dead_letters_due"], parameters).fetchall()
             if due:
