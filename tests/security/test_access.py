@@ -364,3 +364,16 @@ class TestStrict:
             "SELECT rag_team.note_live(1), rag_team.note_live(2), rag_team.note_live(3), rag_team.note_live(NULL)"
         )
         assert answers.fetchone() == (True, False, False, False)
+
+
+def test_a_role_made_anew_does_not_inherit_the_attributes_of_its_namesake(admin: Connection) -> None:
+    admin.execute("DROP ROLE IF EXISTS passing_by; CREATE ROLE passing_by")
+    admin.execute(
+        "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values) VALUES ('passing_by', 'regions', '{EU}')"
+    )
+    admin.execute("GRANT tidegate_reader TO passing_by; SET ROLE passing_by")
+    assert admin.execute("SELECT tidegate.attribute_texts('regions')").fetchone() == (["EU"],)
+    admin.execute("RESET ROLE; DROP ROLE passing_by; CREATE ROLE passing_by; GRANT tidegate_reader TO passing_by")
+    admin.execute("SET ROLE passing_by")
+    assert admin.execute("SELECT tidegate.attribute_texts('regions')").fetchone() == (None,)
+    admin.execute("RESET ROLE; DROP ROLE passing_by")
