@@ -97,7 +97,7 @@ class TestUsage:
         assert "cannot connect" in done.err
         assert "hush-hush" not in done.err
         done = tidegate("status", "--dsn", "no such thing")
-        assert done.code == 1
+        assert done.code == 2
         assert "the DSN is not understood" in done.err
 
     @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_nothing_found_is_said_on_stderr(way: Command, running: Running) -> None
     try:
         done = way.ok("search", "refunds", "--as", "accept_alice")
         assert done.out == ""
-        assert "no row that this role may see" in done.err
+        assert "no row that role" in done.err
         assert json.loads(way.ok("search", "refunds", "--as", "accept_alice", "--json").out) == []
         answer = json.loads(way.ok("ask", "refunds", "--as", "accept_alice", "--json").out)
         assert answer["citations"] == []
@@ -142,7 +142,7 @@ def test_dead_letters(way: Command, running: Running, database: str) -> None:
         admin.execute("INSERT INTO team.note (id, title) VALUES (66, repeat('too long ', 200000))")
         admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s')")
         (letter,) = json.loads(way.ok("dead-letters", "list", "--json").out)
-        assert (letter["product"], letter["key"], letter["kind"]) == ("team.note", '{"id":66}', "document")
+        assert (letter["product"], letter["key"], letter["kind"]) == ("team.note", {"id": 66}, "document")
         shown = way.ok("dead-letters", "list", "--product", "team.note").out
         assert "characters" in shown
         assert "too long too" not in shown
