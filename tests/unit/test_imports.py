@@ -55,7 +55,8 @@ def test_only_capture_starts_a_jvm():
 
 def test_nothing_imports_the_command_line():
     for path in APP.rglob("*.py"):
-        assert "tidegate.cli" not in imported(path), path
+        if path.relative_to(APP).parts[0] != "cli":
+            assert not any(name.startswith("tidegate.cli") for name in imported(path)), path
 
 
 @pytest.mark.parametrize(("statement", "kept_out"), [("import tidegate", HEAVY), ("import tidegate.cli", HEAVY[:6])])

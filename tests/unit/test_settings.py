@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tidegate import cli
+from tidegate.cli import options
 from tidegate.errors import UsageError
 from tidegate.settings import Settings
 
@@ -38,8 +38,8 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch):
     assert Settings().llm is None
     monkeypatch.setenv("TIDEGATE_SLOT", "from_environment")
     assert Settings().slot == "from_environment"
-    assert cli._settings(slot=None).slot == "from_environment"
-    assert cli._settings(slot="from_flag").slot == "from_flag"
+    assert options.load_settings(slot=None).slot == "from_environment"
+    assert options.load_settings(slot="from_flag").slot == "from_flag"
 
 
 def test_a_wrong_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch):
@@ -47,17 +47,17 @@ def test_a_wrong_value_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValidationError):
         Settings()
     with pytest.raises(UsageError, match=r"TIDEGATE_EMBEDDING_BATCH: .*greater than or equal to 1"):
-        cli._settings()
+        options.load_settings()
 
 
 def test_log_levels(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TIDEGATE_LOG_LEVEL", "debug")
     assert Settings().log_level == "DEBUG"
     with pytest.raises(UsageError, match=r"TIDEGATE_LOG_LEVEL: .*'DEBUG', 'INFO', 'WARNING' or 'ERROR'"):
-        cli._settings(log_level="loud")
+        options.load_settings(log_level="loud")
 
 
 def test_without_a_dsn_the_message_says_where_one_comes_from():
     with pytest.raises(UsageError, match=r"pass --dsn, or set TIDEGATE_DSN.*tidegate local start"):
-        cli._dsn(None)
-    assert cli._dsn("dbname=x") == "dbname=x"
+        options.given_dsn(None)
+    assert options.given_dsn("dbname=x") == "dbname=x"

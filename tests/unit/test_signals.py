@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidegate.cli import _stop_event
+from tidegate.cli.options import stop_event
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _handlers() -> Iterator[None]:
 
 
 def test_signals_one_upon_the_other_never_block_and_set_the_event() -> None:
-    stop = _stop_event()
+    stop = stop_event()
     for _ in range(200):
         signal.raise_signal(signal.SIGTERM)
         stop.wait(0)

@@ -1,0 +1,62 @@
+"""Benchmarks."""
+
+from typing import Annotated
+
+import typer
+
+from tidegate import console
+from tidegate.cli.options import Json
+from tidegate.cli.program import bench_app
+
+BenchDsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        envvar="TIDEGATE_BENCH_DSN",
+        show_default=False,
+        help="Your own server, on which databases are made and dropped; default: a temporary embedded Postgres.",
+    ),
+]
+Seed = Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_SEED", help="Makes the texts; the same ones for a number.")]
+
+
+@bench_app.command("freshness")
+def bench_freshness(
+    samples: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_SAMPLES", min=1, help="Updates that are counted.")
+    ] = 500,
+    rows: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=1, help="Rows of the product.")] = 1000,
+    warm_up: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_WARM_UP", min=0, help="Updates before that are not counted.")
+    ] = 50,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Commit to found by a search: single-row updates, one after the other. Floor: Debezium + embedding + commit."""
+    from tidegate.bench.freshness import Freshness
+
+    report = Freshness(samples=samples, rows=rows, warm_up=warm_up, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("backfill")
+def bench_backfill(
+    rows: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=300, help="Rows that are there before.")
+    ] = 5000,
+    floor_rows: Annotated[
+        int,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_FLOOR_ROWS", min=2, help="Of these, as many at most go through the raw embedder."
+        ),
+    ] = 4000,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Rows per second into the index, and the memory it takes. Floor: the raw embedder on the same texts."""
+    from tidegate.bench.backfill import Backfill
+
+    report = Backfill(rows=rows, floor_rows=floor_rows, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)

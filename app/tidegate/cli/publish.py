@@ -1,0 +1,88 @@
+"""Control schema and contracts: init, apply."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate import console
+from tidegate.cli.options import Dsn, control, given_dsn, load_settings
+from tidegate.cli.program import app
+
+
+@app.command()
+def init(
+    dsn: Dsn = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL instead; connects to nothing.")
+    ] = False,
+) -> None:
+    """Create or upgrade the control schema: tables, roles, functions, publication. Safe to repeat."""
+    from tidegate.database import connect
+    from tidegate.govern.control_schema import initialisation_script, initialise
+
+    if sql:
+        print(initialisation_script())
+        return
+    with connect(given_dsn(dsn)) as connection:
+        initialise(connection)
+        console.err.print(f'database "{connection.info.dbname}" is ready; next: tidegate apply contracts/')
+
+
+@app.command()
+def apply(
+    contracts: Annotated[list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml).")],
+    dsn: Dsn = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            envvar="TIDEGATE_REBUILD",
+            help="Make the chunk table anew where a change cannot be made in place.",
+        ),
+    ] = False,
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL that would run; change nothing."),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            envvar="TIDEGATE_WAIT",
+            help='Wait until the rows are indexed by a running "tidegate run".',
+        ),
+    ] = False,
+) -> None:
+    """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction."""
+    from tidegate.contract.odcs import load_contracts
+    from tidegate.govern.apply import apply_plan
+    from tidegate.govern.plan import ContractUnfit, make_plan
+    from tidegate.index.embedding.registry import Embedders
+
+    loaded = load_contracts(contracts)
+    embedders = Embedders(load_settings())
+    with control(dsn) as connection:
+        # All are checked before the first is applied: a contract that does not fit changes nothing.
+        misfits = []
+        for contract in loaded:
+            try:
+                make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
+            except ContractUnfit as misfit:
+                misfits.append(str(misfit))
+        if misfits:
+            raise ContractUnfit("\n".join(misfits))
+        for contract in loaded:
+            plan = make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
+            if sql:
+                print(plan.sql(connection) + ";" if plan.steps else f"-- {contract.product}: nothing to do")
+                continue
+            for warning in contract.warnings:
+                console.err.print(f"{contract.product}: warning: {warning}")
+            apply_plan(connection, plan)
+            for line in plan.summary or ("nothing to do",):
+                console.out.print(f"{contract.product}: {line}")
+        if wait and not sql:
+            from tidegate.observe.backfill import wait_until_live
+
+            wait_until_live(connection, [contract.product for contract in loaded], console.err)

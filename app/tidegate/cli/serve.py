@@ -1,0 +1,111 @@
+"""What runs, and how it is: run, status, dead letters, a lost slot."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tidegate import console
+from tidegate.cli.options import Dsn, Json, OneProduct, Slot, control, given_dsn, load_settings, stop_event
+from tidegate.cli.program import app, complain, exit_code, letters_app
+from tidegate.errors import TidegateError
+
+
+@app.command()
+def run(dsn: Dsn = None, slot: Slot = None) -> None:
+    """Capture and index changes until SIGINT or SIGTERM: then write what was taken, acknowledge it, exit 0."""
+    from tidegate.index.embedding.registry import Embedders
+    from tidegate.pipeline import run_until
+
+    stop = stop_event()
+    settings = load_settings(slot=slot)
+    code = 0
+    try:
+        run_until(
+            stop,
+            given_dsn(dsn),
+            settings,
+            Embedders(settings),
+            started=lambda _: console.err.print("tidegate runs; SIGINT or SIGTERM ends it"),
+        )
+    except TidegateError as error:
+        complain(error)
+        code = exit_code(error)
+    # The JVM's own threads do not end by themselves; everything that was taken is written and acknowledged.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@app.command()
+def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
+    """Products, rows, chunks, watermark, freshness against the SLA, dead letters."""
+    from tidegate.capture.slot import default_slot
+    from tidegate.observe.status import capture_status, product_status
+
+    with control(dsn) as connection:
+        capture = capture_status(connection, slot or load_settings().slot or default_slot(connection.info.dbname))
+        products = product_status(connection)
+    if json_:
+        console.print_json({"capture": capture, "products": products})
+    else:
+        console.print_status(capture, products)
+
+
+@app.command("recover-slot")
+def recover_slot_command(dsn: Dsn = None, slot: Slot = None) -> None:
+    """Start a new slot after one was lost; every product is read again at the next "tidegate run"."""
+    from tidegate.capture.slot import default_slot, recover_slot
+
+    with control(dsn) as connection:
+        recover_slot(connection, slot or load_settings().slot or default_slot(connection.info.dbname))
+    console.err.print('the slot starts anew at the next "tidegate run"; all products are read again')
+
+
+@letters_app.command("list")
+def letters_list(
+    dsn: Dsn = None,
+    product: OneProduct = None,
+    json_: Json = False,
+) -> None:
+    """Parked rows with their reasons."""
+    from tidegate.observe.dead_letters import list_dead_letters
+
+    with control(dsn) as connection:
+        letters = list_dead_letters(connection, product)
+    if json_:
+        console.print_json([console.letter_json(letter) for letter in letters])
+    else:
+        console.print_dead_letters(letters)
+
+
+_Ids = Annotated[list[int] | None, typer.Argument(help="Numbers from the list; none: all.", show_default=False)]
+
+
+@letters_app.command("retry")
+def letters_retry(
+    ids: _Ids = None,
+    dsn: Dsn = None,
+    product: OneProduct = None,
+) -> None:
+    """Let the worker read these rows from the source and index them again."""
+    from tidegate.observe.dead_letters import retry_dead_letters
+
+    with control(dsn) as connection:
+        count = retry_dead_letters(connection, product, ids or None)
+    console.err.print(f'{count} to be tried again by "tidegate run"')
+
+
+@letters_app.command("drop")
+def letters_drop(
+    ids: _Ids = None,
+    dsn: Dsn = None,
+    product: OneProduct = None,
+) -> None:
+    """Forget dead letters; the rows stay unsearchable until they change again."""
+    from tidegate.observe.dead_letters import drop_dead_letters
+
+    with control(dsn) as connection:
+        count = drop_dead_letters(connection, product, ids or None)
+    console.err.print(f"{count} dropped")
