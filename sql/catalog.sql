@@ -7,8 +7,8 @@ AS $$
     SELECT EXISTS (
         SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = offered.chunk_schema AND c.relname = offered.chunk_table
-          AND has_schema_privilege(tidegate.principal(), n.oid, 'USAGE')
-          AND has_table_privilege(tidegate.principal(), c.oid, 'SELECT'))
+          AND has_schema_privilege(tidegate.session_role(), n.oid, 'USAGE')
+          AND has_table_privilege(tidegate.session_role(), c.oid, 'SELECT'))
 $$;
 COMMENT ON FUNCTION tidegate.offered(text, text) IS
     'Whether the caller may select from this chunk table. Definer: to say no, instead of failing, of a schema that the caller may not look into.';
@@ -50,7 +50,7 @@ SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
 FROM tidegate.product p
 LEFT JOIN percentile q USING (product_id)
 LEFT JOIN tidegate.watermark w ON w.lane = p.model
-WHERE tidegate.offered(p.chunk_schema, p.chunk_table) OR pg_has_role(tidegate.principal(), 'tidegate_admin', 'USAGE');
+WHERE tidegate.offered(p.chunk_schema, p.chunk_table) OR pg_has_role(tidegate.session_role(), 'tidegate_admin', 'USAGE');
 COMMENT ON VIEW tidegate.freshness IS
     'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
 

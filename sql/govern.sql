@@ -87,6 +87,16 @@ INSERT INTO tidegate.contract_version (product, version, contract_sha256, contra
 VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s, session_user)
 ON CONFLICT DO NOTHING;
 
+-- forget_rules --
+DELETE FROM tidegate.rule r USING tidegate.product p WHERE p.product_id = r.product_id AND p.product = %(product)s;
+
+-- record_rules --
+INSERT INTO tidegate.rule (product_id, place, rule_id, origin, effect, roles, when_text, condition, columns, policy)
+SELECT p.product_id, n.place, n.rule_id, n.origin, n.effect, n.roles, n.when_text, n.condition, n.columns, n.policy
+FROM tidegate.product p
+CROSS JOIN jsonb_to_recordset(%(rules)s) AS n (place int, rule_id text, origin text, effect text, roles text[], when_text text, condition jsonb, columns text[], policy text)
+WHERE p.product = %(product)s;
+
 -- forget_rows --
 DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.product_id AND p.product = %(product)s;
 

@@ -4,6 +4,18 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
 GRANT USAGE ON SCHEMA tidegate TO tidegate_reader, tidegate_worker, tidegate_admin;
 GRANT SELECT ON tidegate.products, tidegate.freshness TO tidegate_reader;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidegate TO tidegate_reader;
+-- Those that take the principal: nobody's but the owner's, else readers could ask on behalf of others.
+DO $$
+DECLARE
+    private regprocedure;
+BEGIN
+    FOR private IN SELECT p.oid FROM pg_catalog.pg_proc p
+                   WHERE p.pronamespace = 'tidegate'::regnamespace AND p.proname LIKE '%\_of'
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM tidegate_reader', private);
+    END LOOP;
+END
+$$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.ledger, tidegate.dead_letter, tidegate.watermark, tidegate.freshness_bucket TO tidegate_worker;
 GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at) ON tidegate.product TO tidegate_worker;
 GRANT SELECT, INSERT, DELETE ON tidegate.signal TO tidegate_worker;
@@ -12,3 +24,5 @@ GRANT SELECT ON tidegate.schema_version TO tidegate_worker, tidegate_admin;
 GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_letter, tidegate.watermark, tidegate.ledger TO tidegate_admin;
 GRANT UPDATE (retry_at), DELETE ON tidegate.dead_letter TO tidegate_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;
+GRANT SELECT ON tidegate.mask_key TO tidegate_worker;
+GRANT SELECT ON tidegate.rule, tidegate.standards, tidegate.domain, tidegate.submission, tidegate.token_issuer, tidegate.break_glass, tidegate.audit_event TO tidegate_admin;

@@ -1,17 +1,31 @@
 -- Who asks, and what is known of them. All SECURITY DEFINER: they read tidegate.principal_attribute, which
 -- readers cannot read. None takes the principal as an argument, so nobody can ask on behalf of somebody else.
-CREATE OR REPLACE FUNCTION tidegate.principal() RETURNS text
+CREATE OR REPLACE FUNCTION tidegate.session_role() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END $$;
-COMMENT ON FUNCTION tidegate.principal() IS
+COMMENT ON FUNCTION tidegate.session_role() IS
     'The role whose rights apply: the one of SET ROLE, else the login. Definer only so that it also holds inside definers, where current_user is the owner.';
 
-CREATE OR REPLACE FUNCTION tidegate.has_role(role_name text) RETURNS boolean
+CREATE OR REPLACE FUNCTION tidegate.principal() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.session_role() $$;
+COMMENT ON FUNCTION tidegate.principal() IS
+    'Who asks: the role whose rights apply. Definer as tidegate.session_role is.';
+
+CREATE OR REPLACE FUNCTION tidegate.acts_as_of(principal text, role_name text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT pg_has_role(tidegate.principal(), r.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = role_name), false)
+    SELECT coalesce((SELECT pg_has_role(p.oid, r.oid, 'USAGE')
+                     FROM pg_roles r JOIN pg_roles p ON p.rolname = acts_as_of.principal
+                     WHERE r.rolname = role_name), false)
 $$;
-COMMENT ON FUNCTION tidegate.has_role(text) IS
+COMMENT ON FUNCTION tidegate.acts_as_of(text, text) IS
+    'Whether this role has the privileges of that one. An unknown role: false. Definer; not for readers: it takes the principal.';
+
+CREATE OR REPLACE FUNCTION tidegate.acts_as(role_name text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.acts_as_of(tidegate.principal(), role_name) $$;
+COMMENT ON FUNCTION tidegate.acts_as(text) IS
     'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false. Definer only so that policies need no more privileges than this one.';
 
 CREATE OR REPLACE FUNCTION tidegate.principal_attribute_role() RETURNS trigger
@@ -31,76 +45,93 @@ CREATE OR REPLACE TRIGGER principal_attribute_role BEFORE INSERT OR UPDATE ON ti
     FOR EACH ROW EXECUTE FUNCTION tidegate.principal_attribute_role();
 
 -- Own values stand alone; a principal without own values inherits the union of those of its roles.
-CREATE OR REPLACE FUNCTION tidegate.attribute_texts(attribute_name text) RETURNS text[]
+CREATE OR REPLACE FUNCTION tidegate.attribute_texts_of(principal text, attribute_name text) RETURNS text[]
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH own AS (
+    WITH asked AS (
+        SELECT r.oid, r.rolname, r.rolsuper FROM pg_roles r WHERE r.rolname = attribute_texts_of.principal
+    ), own AS (
         SELECT a.attribute_values
         FROM tidegate.principal_attribute a
-        JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
-        WHERE a.principal = tidegate.principal() AND a.attribute = attribute_name
+        JOIN asked r ON r.oid = a.role_oid AND r.rolname = a.principal
+        WHERE a.attribute = attribute_name
     ), inherited AS (
         SELECT array_agg(DISTINCT v.value) AS attribute_values
         FROM tidegate.principal_attribute a
         JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
+        -- A superuser is a member of everything; only memberships that somebody granted count.
+        JOIN asked s ON s.oid <> r.oid AND NOT s.rolsuper AND pg_has_role(s.oid, r.oid, 'USAGE')
         CROSS JOIN LATERAL unnest(a.attribute_values) AS v(value)
         WHERE a.attribute = attribute_name
-          AND a.principal <> tidegate.principal()
-          -- A superuser is a member of everything; only memberships that somebody granted count.
-          AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.rolname = tidegate.principal())
-          AND pg_has_role(tidegate.principal(), r.oid, 'USAGE')
     )
     SELECT coalesce((SELECT attribute_values FROM own), (SELECT attribute_values FROM inherited))
 $$;
+COMMENT ON FUNCTION tidegate.attribute_texts_of(text, text) IS
+    'A role''s values of an attribute; NULL where there are none. Definer; not for readers: it takes the principal.';
+
+CREATE OR REPLACE FUNCTION tidegate.attribute_texts(attribute_name text) RETURNS text[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.attribute_texts_of(tidegate.principal(), attribute_name) $$;
 COMMENT ON FUNCTION tidegate.attribute_texts(text) IS
     'The caller''s values of an attribute; NULL where there are none. Definer: reads the private table for the caller only.';
 
-CREATE OR REPLACE FUNCTION tidegate.attribute_text(attribute_name text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT v[1] FROM (SELECT tidegate.attribute_texts(attribute_name) AS v) AS a WHERE cardinality(v) = 1
-$$;
-COMMENT ON FUNCTION tidegate.attribute_text(text) IS
-    'The caller''s value of an attribute; NULL unless there is exactly one. Definer as tidegate.attribute_texts is.';
-
--- The typed twins. A malformed value gives NULL, which shows nothing, and no error that tells. Time zone and
--- date style are pinned: a caller who sets her own must not move a rule. NaN, greater than every number in
--- Postgres, counts as malformed: it would pass every limit.
+-- The only value as the type, or all of them; NULL where there is not exactly one, or one is malformed. That shows
+-- nothing, and no error tells. Time zone and date style are pinned: a caller who sets her own must not move a
+-- rule. NaN, greater than every number in Postgres, counts as malformed: it would pass every limit.
 DO $do$
 DECLARE
-    typed text[];
+    typed text;
 BEGIN
-    FOREACH typed SLICE 1 IN ARRAY ARRAY[
-        ['bigint', 'bigint'], ['numeric', 'numeric'], ['boolean', 'boolean'], ['uuid', 'uuid'],
-        ['timestamptz', 'timestamptz'], ['date', 'date']]
-    LOOP
+    FOREACH typed IN ARRAY ARRAY['text', 'bigint', 'numeric', 'boolean', 'uuid', 'timestamptz', 'date'] LOOP
         EXECUTE format($fn$
-            CREATE OR REPLACE FUNCTION tidegate.attribute_%1$s(attribute_name text) RETURNS %2$s
-            LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-            SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
+            CREATE OR REPLACE FUNCTION tidegate.only_%1$s(texts text[]) RETURNS %1$s
+            LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
             AS $$
             BEGIN
-                RETURN nullif(tidegate.attribute_text(attribute_name)::%2$s::text, 'NaN')::%2$s;
+                RETURN CASE WHEN cardinality(texts) = 1 THEN nullif(texts[1]::%1$s::text, 'NaN')::%1$s END;
             EXCEPTION WHEN data_exception THEN
                 RETURN NULL;
             END
             $$;
-            COMMENT ON FUNCTION tidegate.attribute_%1$s(text) IS 'tidegate.attribute_text, cast; NULL where it cannot be.';
-            CREATE OR REPLACE FUNCTION tidegate.attribute_%1$ss(attribute_name text) RETURNS %2$s[]
-            LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-            SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
+            COMMENT ON FUNCTION tidegate.only_%1$s(text[]) IS 'The only text, cast; NULL where it cannot be, or is not the only one.';
+            CREATE OR REPLACE FUNCTION tidegate.all_%1$ss(texts text[]) RETURNS %1$s[]
+            LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
             AS $$
             BEGIN
-                IF 'NaN' = ANY (tidegate.attribute_texts(attribute_name)::%2$s[]::text[]) THEN
-                    RETURN NULL;
-                END IF;
-                RETURN tidegate.attribute_texts(attribute_name)::%2$s[];
+                RETURN CASE WHEN NOT coalesce('NaN' = ANY (texts::%1$s[]::text[]), false) THEN texts::%1$s[] END;
             EXCEPTION WHEN data_exception THEN
                 RETURN NULL;
             END
             $$;
-            COMMENT ON FUNCTION tidegate.attribute_%1$ss(text) IS 'tidegate.attribute_texts, cast; NULL where any value cannot be.';
-        $fn$, typed[1], typed[2]);
+            COMMENT ON FUNCTION tidegate.all_%1$ss(text[]) IS 'The texts, cast; NULL where any of them cannot be.';
+        $fn$, typed);
+        EXECUTE format($fn$
+            CREATE OR REPLACE FUNCTION tidegate.attribute_%1$s(attribute_name text) RETURNS %1$s
+            LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS $$ SELECT tidegate.only_%1$s(tidegate.attribute_texts(attribute_name)) $$;
+            CREATE OR REPLACE FUNCTION tidegate.attribute_%1$s_of(principal text, attribute_name text) RETURNS %1$s
+            LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS $$ SELECT tidegate.only_%1$s(tidegate.attribute_texts_of(principal, attribute_name)) $$;
+            COMMENT ON FUNCTION tidegate.attribute_%1$s(text) IS
+                'The caller''s value of an attribute, cast; NULL unless there is exactly one, and it can be. Definer as tidegate.attribute_texts is.';
+            COMMENT ON FUNCTION tidegate.attribute_%1$s_of(text, text) IS
+                'A role''s value of an attribute, cast. Definer; not for readers: it takes the principal.';
+        $fn$, typed);
+        -- The texts themselves are there already: they are what the others are made of.
+        IF typed <> 'text' THEN
+            EXECUTE format($fn$
+                CREATE OR REPLACE FUNCTION tidegate.attribute_%1$ss(attribute_name text) RETURNS %1$s[]
+                LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                AS $$ SELECT tidegate.all_%1$ss(tidegate.attribute_texts(attribute_name)) $$;
+                CREATE OR REPLACE FUNCTION tidegate.attribute_%1$ss_of(principal text, attribute_name text) RETURNS %1$s[]
+                LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                AS $$ SELECT tidegate.all_%1$ss(tidegate.attribute_texts_of(principal, attribute_name)) $$;
+                COMMENT ON FUNCTION tidegate.attribute_%1$ss(text) IS
+                    'The caller''s values of an attribute, cast; NULL where any cannot be. Definer as tidegate.attribute_texts is.';
+                COMMENT ON FUNCTION tidegate.attribute_%1$ss_of(text, text) IS
+                    'A role''s values of an attribute, cast. Definer; not for readers: it takes the principal.';
+            $fn$, typed);
+        END IF;
     END LOOP;
 END
 $do$;
@@ -119,3 +150,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION tidegate.whoami() IS
     'The caller as the policies see them: principal, roles, attributes. Definer: reads the private table for the caller only.';
+
+CREATE OR REPLACE FUNCTION tidegate.breaks_glass_of(principal text, product text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM tidegate.break_glass b JOIN pg_roles r ON r.oid = b.role_oid AND r.rolname = b.principal
+        WHERE b.principal = breaks_glass_of.principal AND b.ended_at IS NULL AND b.expires_at > clock_timestamp()
+          AND (b.products IS NULL OR breaks_glass_of.product = ANY (b.products)))
+$$;
+COMMENT ON FUNCTION tidegate.breaks_glass_of(text, text) IS
+    'Whether this role has an emergency grant for the product that has not expired. Definer; not for readers: it takes the principal.';
+
+CREATE OR REPLACE FUNCTION tidegate.breaks_glass(product text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.breaks_glass_of(tidegate.principal(), product) $$;
+COMMENT ON FUNCTION tidegate.breaks_glass(text) IS
+    'Whether the caller has an emergency grant for the product. Definer: reads the private table for the caller only.';

@@ -4,7 +4,7 @@ DO $$
 DECLARE
     group_role text;
 BEGIN
-    FOREACH group_role IN ARRAY ARRAY['tidegate_owner', 'tidegate_worker', 'tidegate_reader', 'tidegate_admin', 'tidegate_gateway']
+    FOREACH group_role IN ARRAY ARRAY['tidegate_owner', 'tidegate_worker', 'tidegate_reader', 'tidegate_admin', 'tidegate_gateway', 'tidegate_emergency']
     LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = group_role) THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', group_role);
@@ -21,6 +21,8 @@ END
 $$;
 GRANT tidegate_reader TO tidegate_worker;
 GRANT tidegate_reader TO tidegate_admin;
+GRANT tidegate_reader TO tidegate_gateway;
+GRANT tidegate_reader TO tidegate_emergency;
 CREATE EXTENSION IF NOT EXISTS vector;
 CREATE SCHEMA IF NOT EXISTS tidegate AUTHORIZATION tidegate_owner;
 COMMENT ON SCHEMA tidegate IS 'tidegate: control schema; readers may use its functions and views, not its tables';

@@ -225,7 +225,7 @@ class TestApply:
         printed = on_bare.ok("apply", "note.odcs.yaml", "--sql").out
         on_bare.ok("apply", "note.odcs.yaml")
         policies = bare_admin.execute("SELECT polname FROM pg_policy").fetchall()
-        assert len(policies) == 2
+        assert len(policies) == 3
         assert all(f'CREATE POLICY "{name}"' in printed or f"CREATE POLICY {name}" in printed for (name,) in policies)
 
     @pytest.mark.parametrize("arguments", [["missing"], ["empty"]])

@@ -56,7 +56,7 @@ def test_shadowed_names_prove_nothing(published: World, reader: Connection, wher
         f"""
         CREATE FUNCTION {where}.principal() RETURNS text LANGUAGE sql AS 'SELECT ''postgres''::text';
         CREATE FUNCTION {where}.current_setting(text) RETURNS text LANGUAGE sql AS 'SELECT ''tidegate_worker''::text';
-        CREATE FUNCTION {where}.has_role(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE FUNCTION {where}.acts_as(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
         CREATE FUNCTION {where}.attribute_texts(text) RETURNS text[] LANGUAGE sql AS 'SELECT ''{{EU,US}}''::text[]';
         CREATE FUNCTION {where}.pg_has_role(text, oid, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
         CREATE FUNCTION {where}.note_live(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true';

@@ -22,7 +22,8 @@ from tidegate.contract.evaluator import visible
 from tidegate.contract.family import ORDERED, TEMPORAL, Family, family
 from tidegate.contract.membership import Membership
 from tidegate.contract.rule import read_rule
-from tidegate.govern.policies import membership_function, policies, row_visible
+from tidegate.govern.membership_function import membership_functions
+from tidegate.govern.policies import policies, row_visible
 
 CASES = int(os.environ.get("TIDEGATE_PROPERTY_CASES", "150"))
 PERSON = "tgp_person"
@@ -257,7 +258,7 @@ def set_up(world: psycopg.Connection, case: Case, contract: Contract) -> datetim
             values[at2] = (now + values[at2]).replace(tzinfo=None)
         for table in (SOURCE, CHUNKS):
             world.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(table, placeholders), values)
-    world.execute(membership_function(contract, contract.memberships[0]))
+    world.execute(membership_functions(contract, contract.memberships[0]))
     for policy in policies(contract):
         world.execute(policy.create(CHUNKS))
         world.execute(policy.mark(CHUNKS))

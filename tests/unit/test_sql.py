@@ -67,7 +67,7 @@ def test_that_the_definers_were_found():
     }
     assert {
         "tidegate.principal",
-        "tidegate.has_role",
+        "tidegate.acts_as",
         "tidegate.attribute_texts",
         "tidegate.whoami",
         "tidegate.wait_for",

@@ -136,7 +136,14 @@ class Contract:
         spec["columns"] = [asdict(column) for column in self.columns]
         spec["embedding"] = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
         spec["rules"] = [
-            {"id": rule.id, "effect": rule.effect, "to": list(rule.to), "when": rule.text} for rule in self.rules
+            {
+                "id": rule.id,
+                "effect": rule.effect,
+                "to": list(rule.to),
+                "when": rule.text,
+                "origin": rule.origin,
+            }
+            for rule in self.rules
         ]
         spec["memberships"] = [asdict(membership) for membership in self.memberships]
         spec["latency"] = asdict(self.latency) if self.latency else None
@@ -167,7 +174,15 @@ class Contract:
             columns=columns,
             embedding=Embedding(**{**embedding, "columns": tuple(embedding["columns"])}),
             rules=tuple(
-                read_rule(rule["id"], rule["effect"], rule["to"], rule["when"], columns=types, memberships=members)
+                read_rule(
+                    rule["id"],
+                    rule["effect"],
+                    rule["to"],
+                    rule["when"],
+                    columns=types,
+                    memberships=members,
+                    origin=rule.get("origin", "contract"),
+                )
                 for rule in spec["rules"]
             ),
             memberships=memberships,

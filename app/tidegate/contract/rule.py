@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tidegate.contract.expression import Expression, columns
 from tidegate.contract.grammar import parse
 from tidegate.contract.typecheck import Effect, check
+
+Origin = Literal["contract", "standards"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`when` is typed; None means always. `to` is empty where the rule is for everyone.
 
-    `text` is `when` as the contract has it, "" where there is none.
+    `text` is `when` as the contract has it, "" where there is none. `origin`: `standards` for a rule that holds for
+    all domains.
     """
 
     id: str
@@ -20,6 +24,7 @@ class Rule:
     to: tuple[str, ...]
     when: Expression | None
     text: str
+    origin: Origin = "contract"
 
 
 def read_rule(
@@ -30,6 +35,7 @@ def read_rule(
     *,
     columns: Mapping[str, str],
     memberships: Mapping[str, str],
+    origin: Origin = "contract",
 ) -> Rule:
     """A rule from its text. `columns`: name → physical type; `memberships`: name → the row's column.
 
@@ -37,7 +43,7 @@ def read_rule(
         RuleSyntaxError, RuleTypeError: the text is no rule about these columns.
     """
     when = check(parse(text), columns, effect=effect, memberships=memberships) if text else None
-    return Rule(id, effect, tuple(to), when, text)
+    return Rule(id, effect, tuple(to), when, text, origin)
 
 
 def rule_columns(rules: Iterable[Rule]) -> frozenset[str]:

@@ -7,7 +7,8 @@ from psycopg import sql
 from tidegate.contract.contract import Column, Contract
 from tidegate.contract.family import physical_type
 from tidegate.contract.identifier import fit
-from tidegate.govern.policies import READER, WORKER, membership_function, row_visible
+from tidegate.govern.membership_function import membership_functions
+from tidegate.govern.policies import EMERGENCY, GATEWAY, READER, WORKER, row_visible
 
 Statement = sql.Composed
 _INDEXABLE_SUFFIX = "[]"
@@ -96,7 +97,7 @@ def create_column_index(contract: Contract, column: Column) -> Iterator[Statemen
 def functions(contract: Contract) -> Iterator[Statement]:
     """The membership functions and the live check."""
     for membership in contract.memberships:
-        yield membership_function(contract, membership)
+        yield membership_functions(contract, membership)
     source = sql.Identifier(contract.source.schema, contract.source.table)
     key = contract.key_columns
     body = sql.SQL("SELECT EXISTS (SELECT FROM {source} AS s WHERE {match} AND {visible})").format(
@@ -130,7 +131,7 @@ def functions(contract: Contract) -> Iterator[Statement]:
 def grants(contract: Contract) -> Iterator[Statement]:
     """What readers and the worker may do in the domain's schema, and nobody else."""
     table, schema = chunk_table(contract), sql.Identifier(contract.chunk_schema)
-    roles = sql.SQL(", ").join(map(sql.Identifier, reading_roles(contract)))
+    roles = sql.SQL(", ").join(map(sql.Identifier, (*reading_roles(contract), GATEWAY, EMERGENCY)))
     signature = sql.SQL("{}({})").format(
         live_function(contract), sql.SQL(", ").join(_type(column) for column in contract.key_columns)
     )
@@ -138,10 +139,9 @@ def grants(contract: Contract) -> Iterator[Statement]:
     yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(signature)
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(WORKER))
     yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(table, sql.Identifier(WORKER))
-    if reading_roles(contract):
-        yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, roles)
-        yield sql.SQL("GRANT SELECT ON {} TO {}").format(table, roles)
-        yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(signature, roles)
+    yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, roles)
+    yield sql.SQL("GRANT SELECT ON {} TO {}").format(table, roles)
+    yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(signature, roles)
 
 
 def source_grants(contract: Contract) -> Iterator[Statement]:

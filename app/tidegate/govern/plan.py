@@ -14,6 +14,7 @@ from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
 from tidegate.govern.policies import Policy, policies
+from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import queries
 
@@ -373,6 +374,10 @@ class _Planner:
                     "latency_percentile": None if latency is None else latency.percentile,
                     "backfill": backfill,
                 },
+            ),
+            _bind(self._static["forget_rules"], {"product": contract.product}),
+            _bind(
+                self._static["record_rules"], {"product": contract.product, "rules": Jsonb(compiled_rules(contract))}
             ),
             _bind(self._static["record"], {**common, "statements": statements}),
         )

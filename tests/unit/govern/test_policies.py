@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from tidegate.contract.expression import UserAttribute
-from tidegate.contract.family import Family
 from tidegate.contract.grammar import parse
 from tidegate.contract.membership import Membership
 from tidegate.contract.odcs import load_contract
 from tidegate.contract.rule import read_rule
 from tidegate.contract.typecheck import check
-from tidegate.govern.policies import compile_expression, membership_function, policies, row_visible
+from tidegate.govern.asker import NamedRole, Open, pieces
+from tidegate.govern.compiler import compile_expression
+from tidegate.govern.membership_function import membership_functions
+from tidegate.govern.policies import policies, row_visible
 
 EXAMPLE = load_contract(Path(__file__).parents[1] / "contract/data/support.ticket.odcs.yaml")
-WORKER = "(SELECT current_user = 'tidegate_worker') OR "
+GLASS = "(SELECT tidegate.breaks_glass('support.ticket'))"
+WORKER = f"(SELECT current_user = 'tidegate_worker') OR {GLASS} OR "
 TYPES = {
     **{"id": "bigint", "flag": "boolean", "tenant": "uuid", "region": "text", "code": "varchar(3)"},
     **{"pad": "char(4)", "mail": "public.citext", "mood": "support.mood", "at": "timestamptz"},
@@ -45,34 +47,35 @@ def test_policies_of_the_example():
         (
             "tidegate_allow_region",
             "permissive",
-            ("support_agent",),
-            "((SELECT tidegate.has_role('support_agent')) AND "
+            ("support_agent", "tidegate_gateway"),
+            "((SELECT tidegate.acts_as('support_agent')) AND "
             """("region" = ANY (((SELECT "tidegate"."attribute_texts"('regions')))::text[])))""",
         ),
         (
             "tidegate_allow_legal",
             "permissive",
-            ("legal_reviewer",),
-            "(SELECT tidegate.has_role('legal_reviewer'))",
+            ("legal_reviewer", "tidegate_gateway"),
+            "(SELECT tidegate.acts_as('legal_reviewer'))",
         ),
         (
             "tidegate_deny_hold",
             "restrictive",
             (),
-            WORKER + """NOT ((SELECT tidegate.has_role('support_agent'))) OR ("legal_hold") IS FALSE""",
+            WORKER + """NOT ((SELECT tidegate.acts_as('support_agent'))) OR ("legal_hold") IS FALSE""",
         ),
+        ("tidegate_break_glass", "permissive", ("tidegate_emergency",), GLASS),
     ]
 
 
 def test_statements_of_a_policy():
-    tenant, *_, legal, _ = policies(EXAMPLE)
+    tenant, *_, legal, _, _ = policies(EXAMPLE)
     table = sql.Identifier("rag_support", "ticket")
     assert tenant.create(table).as_string(None) == (
         'CREATE POLICY "tidegate_require_tenant" ON "rag_support"."ticket" AS RESTRICTIVE '
         "FOR SELECT TO PUBLIC "
         f"""USING ({WORKER}("tenant_id" = (SELECT "tidegate"."attribute_uuid"('tenant'))))"""
     )
-    assert 'FOR SELECT TO "legal_reviewer" USING' in legal.create(table).as_string(None)
+    assert 'FOR SELECT TO "legal_reviewer", "tidegate_gateway" USING' in legal.create(table).as_string(None)
     mark = tenant.mark(table).as_string(None)
     assert mark.startswith('COMMENT ON POLICY "tidegate_require_tenant" ON "rag_support"."ticket" IS \'tidegate ')
     assert "support.ticket 1.0.0 rule=tenant sha256=" in mark
@@ -80,19 +83,19 @@ def test_statements_of_a_policy():
 
 def test_the_condition_on_the_source_row():
     assert row_visible(EXAMPLE, sql.Identifier("s")).as_string(None) == (
-        "coalesce((((SELECT tidegate.has_role('support_agent')) AND "
+        f"({GLASS} OR coalesce((((SELECT tidegate.acts_as('support_agent')) AND "
         """("s"."region" = ANY (((SELECT "tidegate"."attribute_texts"('regions')))::text[]))) """
-        "OR (SELECT tidegate.has_role('legal_reviewer'))) "
+        "OR (SELECT tidegate.acts_as('legal_reviewer'))) "
         """AND ("s"."tenant_id" = (SELECT "tidegate"."attribute_uuid"('tenant'))) """
         """AND ("s"."level" <= (SELECT "tidegate"."attribute_bigint"('clearance'))) """
-        'AND (NOT ((SELECT tidegate.has_role(\'support_agent\'))) OR ("s"."legal_hold") IS FALSE), false)'
+        'AND (NOT ((SELECT tidegate.acts_as(\'support_agent\'))) OR ("s"."legal_hold") IS FALSE), false))'
     )
 
 
 def test_no_allow_rule_shows_nothing():
     only_require = replace(EXAMPLE, rules=tuple(rule for rule in EXAMPLE.rules if rule.effect == "require"))
-    assert row_visible(only_require).as_string(None) == "false"
-    assert all(policy.kind == "restrictive" for policy in policies(only_require))
+    assert row_visible(only_require).as_string(None) == GLASS
+    assert [policy.to for policy in policies(only_require) if policy.kind == "permissive"] == [("tidegate_emergency",)]
 
 
 @pytest.mark.parametrize(
@@ -146,14 +149,10 @@ def test_a_literal_stays_one_literal(value):
     assert inside.replace("''", "'") == value
 
 
-def test_the_callers_values_can_stand_in_for_the_calls():
-    values = {"t": "{a,b}"}
-
-    def literal(attribute: UserAttribute) -> sql.Composable:
-        assert attribute == UserAttribute("t", Family.TEXT, many=True)
-        return sql.Literal(values[attribute.name])
-
-    assert compiled("row.region in user.t", attribute=literal) == """"region" = ANY (('{a,b}')::text[])"""
+def test_another_asker_can_stand_in_for_the_caller():
+    assert compiled("row.region in user.t", asker=NamedRole("al'ice")) == (
+        """"region" = ANY (((SELECT "tidegate"."attribute_texts_of"('al''ice', 't')))::text[])"""
+    )
 
 
 def test_an_unchecked_expression_is_not_compiled():
@@ -177,18 +176,25 @@ def with_members():
 def test_memberships():
     contract, membership = with_members()
     assert policies(contract)[0].using.as_string(None) == (
-        "((SELECT tidegate.has_role('support_agent')) AND "
+        "((SELECT tidegate.acts_as('support_agent')) AND "
         '("id" = ANY ((SELECT "rag_support"."member_ticket_assigned"())::bigint[])))'
     )
-    made = membership_function(contract, membership).as_string(None)
-    assert made.startswith(
-        'CREATE OR REPLACE FUNCTION "rag_support"."member_ticket_assigned"() RETURNS bigint[]\n'
-        "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
+    assert row_visible(contract, sql.Identifier("s"), NamedRole("alice")).as_string(None) == (
+        "((SELECT tidegate.breaks_glass_of('alice', 'support.ticket')) OR "
+        "coalesce((((SELECT tidegate.acts_as_of('alice', 'support_agent')) AND "
+        """("s"."id" = ANY ((SELECT "rag_support"."member_ticket_assigned_of"('alice'))::bigint[])))), false))"""
     )
+    made = membership_functions(contract, membership).as_string(None)
+    assert made.count("LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n") == 2
     assert 'SELECT array_agg(m."ticket_id"::bigint) FROM "support"."assignment" m' in made
-    assert 'WHERE m."username"::text = tidegate.principal()::text' in made
+    assert 'WHERE m."username"::text = $1' in made
     assert "'{}') END" in made
-    assert 'REVOKE ALL ON FUNCTION "rag_support"."member_ticket_assigned"() FROM PUBLIC;' in made
+    assert (
+        'REVOKE ALL ON FUNCTION "rag_support"."member_ticket_assigned_of"(text), '
+        '"rag_support"."member_ticket_assigned"() FROM PUBLIC;' in made
+    )
+    assert 'GRANT EXECUTE ON FUNCTION "rag_support"."member_ticket_assigned"() TO' in made
+    assert '_of"(text) TO' not in made
     with pytest.raises(ValueError, match="needs its contract"):
         compile_expression(contract.rules[0].when)
 
@@ -198,7 +204,7 @@ def test_names_fit_and_stay_apart():
     rules = tuple(
         read_rule(name, "require", [], "row.legal_hold", columns=EXAMPLE.column_types, memberships={}) for name in twins
     )
-    names = [policy.name for policy in policies(replace(EXAMPLE, rules=rules))]
+    names = [policy.name for policy in policies(replace(EXAMPLE, rules=rules)) if policy.rule]
     assert len(set(names)) == 2
     assert all(len(name.encode()) == 63 for name in names)
 
@@ -211,3 +217,30 @@ def test_the_mark_follows_what_the_rule_says():
     assert mark("row.legal_hold") == mark("(row.legal_hold)")
     assert mark("row.legal_hold") != mark("row.legal_hold = true")
     assert mark("row.legal_hold") != mark("row.legal_hold", ["support_agent"])
+
+
+def test_pieces_leave_places_for_the_caller():
+    found = pieces(compiled_open("row.tenant = user.tenant and row.region in user.regions and member(assigned)"))
+    assert found == [
+        '"t"."tenant" = ',
+        {"attribute": "tenant", "function": "attribute_uuid"},
+        ' AND "t"."region" = ANY ((',
+        {"attribute": "regions", "function": "attribute_texts"},
+        ")::text[]) AND ",
+        {
+            "member": '"rag_support"."member_ticket_assigned"',
+            "of": '"rag_support"."member_ticket_assigned_of"',
+            "column": '"t"."id"',
+            "type": "bigint",
+        },
+    ]
+
+
+def test_a_text_in_a_rule_is_not_taken_for_a_place():
+    trick = '{"attribute": "tenant"}'
+    assert pieces(compiled_open(f"row.region = '{trick}'")) == [f""""t"."region" = '{trick}'"""]
+
+
+def compiled_open(text):
+    checked = check(parse(text), TYPES, memberships={"assigned": "id"})
+    return compile_expression(checked, sql.Identifier("t"), contract=EXAMPLE, asker=Open())
