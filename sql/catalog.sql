@@ -1,23 +1,46 @@
 -- What readers may know of the products, and how fresh they are. Views run with their owner's rights on
 -- the control tables but show a reader only the products on whose chunk table they have SELECT
 -- (administrators see the freshness of all).
+CREATE OR REPLACE FUNCTION tidegate.offered_products() RETURNS SETOF int
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    through_gateway boolean := tidegate.gateway() IS NOT NULL;
+    token_roles text[] := CASE WHEN through_gateway THEN tidegate.token_roles() END;
+BEGIN
+    RETURN QUERY
+    SELECT p.product_id
+    FROM tidegate.product p
+    JOIN pg_namespace n ON n.nspname = p.chunk_schema
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
+    WHERE has_schema_privilege(tidegate.session_role(), n.oid, 'USAGE')
+      AND has_table_privilege(tidegate.session_role(), c.oid, 'SELECT')
+      -- A gateway may select from all; who comes through it needs a role that a rule allows.
+      AND (NOT through_gateway
+           OR token_roles IS NOT NULL
+              AND EXISTS (SELECT FROM tidegate.rule a CROSS JOIN LATERAL unnest(a.roles) AS named (role_name)
+                          WHERE a.product_id = p.product_id AND a.effect = 'allow'
+                            AND tidegate.roles_act_as_of(token_roles, named.role_name)));
+END
+$$;
+COMMENT ON FUNCTION tidegate.offered_products() IS
+    'The products from which the caller may select; through a gateway those that allow a role of her token something. Definer: reads the catalog, and says nothing, instead of failing, of a schema that the caller may not look into.';
+
 CREATE OR REPLACE FUNCTION tidegate.offered(chunk_schema text, chunk_table text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (
-        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = offered.chunk_schema AND c.relname = offered.chunk_table
-          AND has_schema_privilege(tidegate.session_role(), n.oid, 'USAGE')
-          AND has_table_privilege(tidegate.session_role(), c.oid, 'SELECT'))
+    SELECT EXISTS (SELECT FROM tidegate.product p
+                   WHERE p.chunk_schema = offered.chunk_schema AND p.chunk_table = offered.chunk_table
+                     AND p.product_id IN (SELECT tidegate.offered_products()))
 $$;
 COMMENT ON FUNCTION tidegate.offered(text, text) IS
-    'Whether the caller may select from this chunk table. Definer: to say no, instead of failing, of a schema that the caller may not look into.';
+    'Whether the caller may select from this chunk table. Definer as tidegate.offered_products is.';
 
 CREATE OR REPLACE VIEW tidegate.products WITH (security_barrier) AS
 SELECT p.product, p.domain, p.contract_version, p.chunk_schema, p.chunk_table, p.key_columns, p.model, p.dimension,
        p.latency_ms, p.latency_percentile, p.state, p.state_reason, p.applied_at, p.backfilled_at
 FROM tidegate.product p
-WHERE tidegate.offered(p.chunk_schema, p.chunk_table);
+WHERE p.product_id IN (SELECT tidegate.offered_products());
 COMMENT ON VIEW tidegate.products IS 'The products that the caller may search.';
 
 CREATE OR REPLACE VIEW tidegate.freshness WITH (security_barrier) AS
@@ -50,7 +73,7 @@ SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
 FROM tidegate.product p
 LEFT JOIN percentile q USING (product_id)
 LEFT JOIN tidegate.watermark w ON w.lane = p.model
-WHERE tidegate.offered(p.chunk_schema, p.chunk_table) OR pg_has_role(tidegate.session_role(), 'tidegate_admin', 'USAGE');
+WHERE p.product_id IN (SELECT tidegate.offered_products()) OR pg_has_role(tidegate.session_role(), 'tidegate_admin', 'USAGE');
 COMMENT ON VIEW tidegate.freshness IS
     'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
 
@@ -70,8 +93,8 @@ BEGIN
             USING HINT = 'Call it before the transaction, or set the isolation level to READ COMMITTED.';
     END IF;
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
-        IF NOT EXISTS (SELECT FROM tidegate.product p WHERE p.product = named AND tidegate.offered(p.chunk_schema, p.chunk_table)) THEN
-            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, tidegate.principal()
+        IF NOT EXISTS (SELECT FROM tidegate.product p WHERE p.product = named AND p.product_id IN (SELECT tidegate.offered_products())) THEN
+            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), tidegate.session_role())
                 USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
         END IF;
     END LOOP;
@@ -85,7 +108,7 @@ BEGIN
     LOOP
         SELECT coalesce(bool_or(w.lsn IS NULL OR w.lsn < wait_for.lsn), false) INTO behind
         FROM (SELECT DISTINCT p.model FROM tidegate.product p
-              WHERE (products IS NULL OR p.product = ANY (products)) AND tidegate.offered(p.chunk_schema, p.chunk_table)) AS m
+              WHERE (products IS NULL OR p.product = ANY (products)) AND p.product_id IN (SELECT tidegate.offered_products())) AS m
         LEFT JOIN tidegate.watermark w ON w.lane = m.model;
         IF NOT behind THEN
             RETURN true;

@@ -4,13 +4,15 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
 GRANT USAGE ON SCHEMA tidegate TO tidegate_reader, tidegate_worker, tidegate_admin;
 GRANT SELECT ON tidegate.products, tidegate.freshness TO tidegate_reader;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidegate TO tidegate_reader;
--- Those that take the principal: nobody's but the owner's, else readers could ask on behalf of others.
+-- Those that take the principal: nobody's but the owner's, else readers could ask on behalf of others. Nor those
+-- that give a token's claims as they are: readers learn of them what tidegate.whoami tells.
 DO $$
 DECLARE
     private regprocedure;
 BEGIN
     FOR private IN SELECT p.oid FROM pg_catalog.pg_proc p
-                   WHERE p.pronamespace = 'tidegate'::regnamespace AND p.proname LIKE '%\_of'
+                   WHERE p.pronamespace = 'tidegate'::regnamespace
+                     AND (p.proname LIKE '%\_of' OR p.proname LIKE 'token\_%' OR p.proname = 'verified_claims')
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM tidegate_reader', private);
     END LOOP;
@@ -24,5 +26,9 @@ GRANT SELECT ON tidegate.schema_version TO tidegate_worker, tidegate_admin;
 GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_letter, tidegate.watermark, tidegate.ledger TO tidegate_admin;
 GRANT UPDATE (retry_at), DELETE ON tidegate.dead_letter TO tidegate_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;
+-- Keys go in and do not come out: who administers them cannot sign with them.
+GRANT INSERT, UPDATE, DELETE ON tidegate.token_issuer TO tidegate_admin;
+GRANT INSERT, DELETE, UPDATE (gateways, not_before, not_after, revoked_at),
+      SELECT (kid, issuer, gateways, not_before, not_after, revoked_at, added_by, added_at) ON tidegate.token_key TO tidegate_admin;
 GRANT SELECT ON tidegate.mask_key TO tidegate_worker;
 GRANT SELECT ON tidegate.rule, tidegate.standards, tidegate.domain, tidegate.submission, tidegate.token_issuer, tidegate.break_glass, tidegate.audit_event TO tidegate_admin;

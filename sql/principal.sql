@@ -1,5 +1,6 @@
 -- Who asks, and what is known of them. All SECURITY DEFINER: they read tidegate.principal_attribute, which
 -- readers cannot read. None takes the principal as an argument, so nobody can ask on behalf of somebody else.
+-- In the session of a gateway (token.sql) the caller is what her token says, and nothing else of the session counts.
 CREATE OR REPLACE FUNCTION tidegate.session_role() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END $$;
@@ -7,10 +8,14 @@ COMMENT ON FUNCTION tidegate.session_role() IS
     'The role whose rights apply: the one of SET ROLE, else the login. Definer only so that it also holds inside definers, where current_user is the owner.';
 
 CREATE OR REPLACE FUNCTION tidegate.principal() RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tidegate.session_role() $$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN tidegate.gateway() IS NULL THEN tidegate.session_role() ELSE tidegate.token_principal() END;
+END
+$$;
 COMMENT ON FUNCTION tidegate.principal() IS
-    'Who asks: the role whose rights apply. Definer as tidegate.session_role is.';
+    'Who asks: the role whose rights apply; through a gateway the principal of the token, NULL without a good one. Definer as tidegate.session_role is.';
 
 CREATE OR REPLACE FUNCTION tidegate.acts_as_of(principal text, role_name text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -23,10 +28,21 @@ COMMENT ON FUNCTION tidegate.acts_as_of(text, text) IS
     'Whether this role has the privileges of that one. An unknown role: false. Definer; not for readers: it takes the principal.';
 
 CREATE OR REPLACE FUNCTION tidegate.acts_as(role_name text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tidegate.acts_as_of(tidegate.principal(), role_name) $$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    roles text[];
+BEGIN
+    IF tidegate.gateway() IS NULL THEN
+        RETURN tidegate.acts_as_of(tidegate.session_role(), role_name);
+    END IF;
+    roles := tidegate.token_roles();
+    -- NULL, not false, for nobody: "deny to ROLE" must hide from whom nothing is known of.
+    RETURN CASE WHEN roles IS NOT NULL THEN tidegate.roles_act_as_of(roles, role_name) END;
+END
+$$;
 COMMENT ON FUNCTION tidegate.acts_as(text) IS
-    'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false. Definer only so that policies need no more privileges than this one.';
+    'Whether the caller has the privileges of this role, as a policy TO that role would see it. An unknown role: false; a gateway without a good token: NULL. Definer only so that policies need no more privileges than this one.';
 
 CREATE OR REPLACE FUNCTION tidegate.principal_attribute_role() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -70,10 +86,15 @@ COMMENT ON FUNCTION tidegate.attribute_texts_of(text, text) IS
     'A role''s values of an attribute; NULL where there are none. Definer; not for readers: it takes the principal.';
 
 CREATE OR REPLACE FUNCTION tidegate.attribute_texts(attribute_name text) RETURNS text[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tidegate.attribute_texts_of(tidegate.principal(), attribute_name) $$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN tidegate.gateway() IS NULL THEN tidegate.attribute_texts_of(tidegate.session_role(), attribute_name)
+                ELSE tidegate.token_attribute_texts(attribute_name) END;
+END
+$$;
 COMMENT ON FUNCTION tidegate.attribute_texts(text) IS
-    'The caller''s values of an attribute; NULL where there are none. Definer: reads the private table for the caller only.';
+    'The caller''s values of an attribute; NULL where there are none. Through a gateway those of the token only. Definer: reads the private table for the caller only.';
 
 -- The only value as the type, or all of them; NULL where there is not exactly one, or one is malformed. That shows
 -- nothing, and no error tells. Time zone and date style are pinned: a caller who sets her own must not move a
@@ -142,11 +163,15 @@ AS $$
     SELECT tidegate.principal(),
            (SELECT coalesce(array_agg(r.rolname::text ORDER BY r.rolname), '{}')
             FROM pg_roles r
-            WHERE pg_has_role(tidegate.principal(), r.oid, 'USAGE') AND r.rolname <> tidegate.principal()
-              AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.rolname = tidegate.principal())),
+            WHERE CASE WHEN tidegate.gateway() IS NULL
+                       THEN pg_has_role(tidegate.session_role(), r.oid, 'USAGE') AND r.rolname <> tidegate.session_role()
+                            AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.rolname = tidegate.session_role())
+                       ELSE r.rolname = ANY ((SELECT tidegate.token_roles())::text[]) END),
            (SELECT coalesce(jsonb_object_agg(n.attribute, to_jsonb(tidegate.attribute_texts(n.attribute)))
                             FILTER (WHERE tidegate.attribute_texts(n.attribute) IS NOT NULL), '{}')
-            FROM (SELECT DISTINCT attribute FROM tidegate.principal_attribute) AS n)
+            FROM (SELECT a.attribute FROM tidegate.principal_attribute a WHERE tidegate.gateway() IS NULL
+                  UNION SELECT jsonb_object_keys(i.attribute_map) FROM tidegate.token_issuer i
+                  WHERE i.issuer = (SELECT tidegate.verified_claims() ->> 'iss')) AS n)
 $$;
 COMMENT ON FUNCTION tidegate.whoami() IS
     'The caller as the policies see them: principal, roles, attributes. Definer: reads the private table for the caller only.';
@@ -163,7 +188,12 @@ COMMENT ON FUNCTION tidegate.breaks_glass_of(text, text) IS
     'Whether this role has an emergency grant for the product that has not expired. Definer; not for readers: it takes the principal.';
 
 CREATE OR REPLACE FUNCTION tidegate.breaks_glass(product text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT tidegate.breaks_glass_of(tidegate.principal(), product) $$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Grants are for roles of this server; a token's principal only bears a name.
+    RETURN tidegate.gateway() IS NULL AND tidegate.breaks_glass_of(tidegate.session_role(), product);
+END
+$$;
 COMMENT ON FUNCTION tidegate.breaks_glass(text) IS
-    'Whether the caller has an emergency grant for the product. Definer: reads the private table for the caller only.';
+    'Whether the caller has an emergency grant for the product; through a gateway nobody. Definer: reads the private table for the caller only.';

@@ -20,9 +20,9 @@ DECLARE
 BEGIN
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
         SELECT p.dimension, p.model, p.state, p.state_reason INTO offered FROM tidegate.product p
-        WHERE p.product = named AND tidegate.offered(p.chunk_schema, p.chunk_table);
+        WHERE p.product = named AND p.product_id IN (SELECT tidegate.offered_products());
         IF NOT FOUND THEN
-            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, tidegate.principal()
+            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), tidegate.session_role())
                 USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
         ELSIF offered.state = 'suspended' THEN
             RAISE EXCEPTION 'product "%" is suspended: %', named, offered.state_reason
@@ -42,7 +42,7 @@ BEGIN
                    WHERE i.indrelid = to_regclass(format('%I.%I', p.chunk_schema, p.chunk_table)) AND a.amname = 'hnsw' AND i.indisvalid)
     FROM tidegate.product p
     WHERE p.state <> 'suspended' AND p.dimension = search_targets.dimension
-      AND tidegate.offered(p.chunk_schema, p.chunk_table)
+      AND p.product_id IN (SELECT tidegate.offered_products())
       AND (products IS NULL OR p.product = ANY (products));
 END
 $$;

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from tidegate.query.client import Client
     from tidegate.query.hit import Hit
 
-__all__ = ["Answer", "Client", "Hit", "connect"]
+__all__ = ["Answer", "Client", "Hit", "connect", "exchange"]
 
 
 def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
@@ -20,6 +20,21 @@ def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
     from tidegate.query.client import open_client
 
     return open_client(dsn, role=role)
+
+
+def exchange(id_token: str) -> str:
+    """A short-lived database token for an identity provider's one, by the settings; see tidegate.query.exchange.
+
+    For many tokens use `Client.exchange`, which keeps the provider's keys.
+
+    Raises:
+        UsageError: the settings lack something, or this is used without the extra `jwt`.
+        TokenRefused: the token does not prove what it must.
+    """
+    from tidegate.query.exchange import Exchange
+    from tidegate.settings import Settings
+
+    return Exchange.of_settings(Settings()).exchange(id_token)
 
 
 def __getattr__(name: str) -> object:

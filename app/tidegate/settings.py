@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +29,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Chunks from which a product gets an HNSW index; below, exact search is as quick.",
     )
+    token_key: SecretStr | None = Field(None, description="Secret of the key that signs exchanged tokens.")
+    token_kid: str | None = Field(None, description="The kid of that key.")
+    token_issuer: str | None = Field(None, description="Issuer of exchanged tokens, as the database knows it.")
+    token_audience: str | None = Field(None, description="Audience of exchanged tokens.")
+    token_lifetime_s: int = Field(300, ge=1, le=3600, description="How long an exchanged token counts, seconds.")
+    jwks: str | None = Field(None, description="The identity provider's keys: https URL, or a file.")
+    idp_issuer: str | None = Field(None, description="Issuer (iss) of the identity provider's tokens.")
+    idp_audience: str | None = Field(None, description="Audience (aud) of the identity provider's tokens.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 
     @field_validator("log_level", mode="before")

@@ -1,10 +1,11 @@
 """The helper for Python: `tidegate.connect(dsn).search("…")`."""
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, cast
 
 from psycopg import sql
 from psycopg_pool import ConnectionPool
@@ -16,9 +17,14 @@ from tidegate.query import search as searching
 from tidegate.query.answer import Answer, extract, generate
 from tidegate.query.hit import Hit
 from tidegate.query.search import Consistency
+from tidegate.query.session import IdentifiedConnection, Identity
 from tidegate.settings import Settings
 
+if TYPE_CHECKING:
+    from tidegate.query.exchange import Exchange
+
 _POOL_SIZE = 4
+_ENDED = Identity()
 
 
 class Client:
@@ -34,6 +40,9 @@ class Client:
         self._embedders = embedders or Embedders(settings)
         self._pool: ConnectionPool[Connection] | None = None
         self._lock = threading.Lock()
+        self._identity: Identity | None = None
+        self._of: Client | None = None  # whose connections a view uses
+        self._token_exchange: Exchange | None = None
 
     def search(
         self,
@@ -89,8 +98,54 @@ class Client:
         with self._connection() as connection:
             return searching.why_nothing(connection, products)
 
+    @contextmanager
+    def as_token(self, token: str) -> Iterator["Client"]:
+        """A view of this client whose every call is made by whom the token says.
+
+        For logins that are gateways (members of tidegate_gateway). The token is verified in the database, anew by each
+        statement; one that does not count shows nothing. It is set for a transaction only, so no other user of
+        the pool meets it.
+        """
+        with self._view(Identity(token=token)) as view:
+            yield view
+
+    @contextmanager
+    def as_role(self, role: str) -> Iterator["Client"]:
+        """A view of this client whose every call is made as a role that the login may take (SET LOCAL ROLE)."""
+        with self._view(Identity(role=role)) as view:
+            yield view
+
+    def exchange(self, id_token: str) -> str:
+        """A short-lived token of the database for one of an identity provider; see tidegate.query.exchange.
+
+        Raises:
+            UsageError: the settings lack something, or this is used without the extra `jwt`.
+            TokenRefused: the token does not prove what it must.
+        """
+        return self._exchange().exchange(id_token)
+
+    def _exchange(self) -> "Exchange":
+        from tidegate.query.exchange import Exchange
+
+        owner = self._of or self
+        with owner._lock:
+            if owner._token_exchange is None:
+                owner._token_exchange = Exchange.of_settings(self._settings)
+            return owner._token_exchange
+
+    @contextmanager
+    def _view(self, identity: Identity) -> Iterator["Client"]:
+        view = copy.copy(self)
+        view._identity, view._of = identity, self._of or self
+        try:
+            yield view
+        finally:
+            view._identity = _ENDED
+
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections; those of a view are its client's."""
+        if self._of is not None:
+            return
         with self._lock:
             if self._pool is not None:
                 self._pool.close()
@@ -106,6 +161,12 @@ class Client:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
+        if self._of is not None:
+            if self._identity is None or self._identity is _ENDED:
+                raise UsageError("this view of the client has ended; use it inside its with block")
+            with self._of._connection() as connection:
+                yield cast(Connection, IdentifiedConnection(connection, self._identity))
+            return
         with self._lock:
             if self._pool is None:
                 self._pool = ConnectionPool(
