@@ -1,6 +1,8 @@
 """Questions: search and ask."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -8,12 +10,36 @@ from tidegate import console
 from tidegate.cli.options import As, Count, Dsn, Json, Products, given_dsn, load_settings
 from tidegate.cli.program import app
 
+if TYPE_CHECKING:
+    from tidegate.query.client import Client
+    from tidegate.settings import Settings
+
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token", envvar="TIDEGATE_TOKEN", help="JWT to ask with, through a gateway's login.", show_default=False
+    ),
+]
+
+
+@contextmanager
+def _client(dsn: str | None, settings: "Settings", role: str | None, token: str | None) -> "Iterator[Client]":
+    from tidegate.query.client import Client
+
+    with Client(given_dsn(dsn), settings, role=role) as client:
+        if token is None:
+            yield client
+            return
+        with client.as_token(token) as view:
+            yield view
+
 
 @app.command()
 def search(
     question: Annotated[str, typer.Argument(help="What to find.")],
     dsn: Dsn = None,
     role: As = None,
+    token: Token = None,
     k: Count = 10,
     product: Products = None,
     consistency: Annotated[
@@ -23,9 +49,7 @@ def search(
     json_: Json = False,
 ) -> None:
     """Find the rows that are nearest in meaning, of those that the role may see."""
-    from tidegate.query.client import Client
-
-    with Client(given_dsn(dsn), load_settings(), role=role) as client:
+    with _client(dsn, load_settings(), role, token) as client:
         hits = client.search(question, k, product or None, consistency)
         if not hits:
             console.err.print(console.escape(client.why_nothing(product or None)))
@@ -40,6 +64,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to answer.")],
     dsn: Dsn = None,
     role: As = None,
+    token: Token = None,
     k: Count = 5,
     product: Products = None,
     llm: Annotated[
@@ -49,9 +74,7 @@ def ask(
     json_: Json = False,
 ) -> None:
     """Answer from the rows that the role may see, with citations and as_of."""
-    from tidegate.query.client import Client
-
-    with Client(given_dsn(dsn), load_settings(llm=llm), role=role) as client:
+    with _client(dsn, load_settings(llm=llm), role, token) as client:
         answer = client.ask(question, k, product or None)
         if not answer.citations:
             console.err.print(console.escape(client.why_nothing(product or None)))

@@ -35,18 +35,33 @@ class TokenIssuer:
     max_lifetime: timedelta = timedelta(hours=1)
 
 
-def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
-    """`agents=support_agent` to `{"agents": "support_agent"}`; the last `=` divides, since claims may hold some.
+def parse_role_map(pairs: Sequence[str]) -> dict[str, str]:
+    """`agents=support_agent` to `{"agents": "support_agent"}`; the last `=` divides, since a value may hold some.
 
     Raises:
         UsageError: no `=`, or nothing on one side of it.
     """
     parsed = {}
     for pair in pairs:
-        name, _, value = pair.rpartition("=")
-        if not name or not value:
-            raise UsageError(f'"{pair}" is no {what}')
-        parsed[name] = value
+        value, _, role = pair.rpartition("=")
+        if not value or not role:
+            raise UsageError(f'"{pair}" maps no value to a role; write VALUE=ROLE')
+        parsed[value] = role
+    return parsed
+
+
+def parse_attribute_map(pairs: Sequence[str]) -> dict[str, str]:
+    """`tenant=org.id` to `{"tenant": "org.id"}`; the first `=` divides.
+
+    Raises:
+        UsageError: no `=`, or nothing on one side of it.
+    """
+    parsed = {}
+    for pair in pairs:
+        attribute, _, claim = pair.partition("=")
+        if not attribute or not claim:
+            raise UsageError(f'"{pair}" names no attribute and claim; write ATTRIBUTE=CLAIM')
+        parsed[attribute] = claim
     return parsed
 
 
@@ -54,8 +69,8 @@ def set_issuer(connection: Connection, issuer: TokenIssuer) -> None:
     """Declares an issuer; a declaration that is there is replaced as a whole.
 
     Raises:
-        UsageError: a role of the map that is not there, a superuser or tidegate's own; an attribute that no rule could name;
-            a roles_claim without a map or a map without a claim.
+        UsageError: a role of the map that is not there, a superuser or tidegate's own; an attribute that no rule
+            could name; a roles_claim without a map or a map without a claim.
     """
     for name in issuer.attribute_map:
         if not _ATTRIBUTE.fullmatch(name):

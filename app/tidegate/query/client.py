@@ -105,7 +105,12 @@ class Client:
         For logins that are gateways (members of tidegate_gateway). The token is verified in the database, anew by each
         statement; one that does not count shows nothing. It is set for a transaction only, so no other user of
         the pool meets it.
+
+        Raises:
+            UsageError: the text cannot be a token.
         """
+        if not token.isascii() or "\0" in token:
+            raise UsageError("the token is no JWT: it holds characters that none has")
         with self._view(Identity(token=token)) as view:
             yield view
 

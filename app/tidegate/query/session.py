@@ -20,7 +20,7 @@ class Identity:
 
     @contextmanager
     def on(self, connection: Connection) -> Iterator[None]:
-        """A transaction in which the connection asks as this identity. Nothing of it survives: SET LOCAL, set_config(…, true)."""
+        """A transaction in which the connection asks as this identity; nothing of it survives the end."""
         with connection.transaction():
             if self.role is not None:
                 connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
