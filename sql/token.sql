@@ -24,14 +24,14 @@ COMMENT ON FUNCTION tidegate.gateway() IS
     'The gateway in whose session this is: the login or the role of SET ROLE that is a member of tidegate_gateway. NULL elsewhere. Definer as tidegate.session_role is.';
 
 CREATE OR REPLACE FUNCTION tidegate.token_leeway() RETURNS interval
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql STABLE
 AS $$ SELECT interval '10 seconds' $$;
 COMMENT ON FUNCTION tidegate.token_leeway() IS
     'How far the clocks of issuers and of this server may be apart: a token counts so much earlier and longer.';
 
 -- Without a search_path of its own, so that it is inlined; only tidegate.verified_claims calls it, which has one.
 CREATE OR REPLACE FUNCTION tidegate.token_part(part text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql STABLE
 AS $$ SELECT convert_from(decode(translate(part, '-_', '+/') || repeat('=', -length(part) & 3), 'base64'), 'UTF8')::jsonb $$;
 COMMENT ON FUNCTION tidegate.token_part(text) IS 'A header or payload, base64url without padding, as JSON; an error where it is none.';
 
@@ -103,7 +103,7 @@ COMMENT ON FUNCTION tidegate.verified_claims() IS
     'The claims of the token in tidegate.jwt, where this is the session of a gateway and the token is good: signature, key, issuer, audience, times. Else NULL. Definer: reads the keys; not for readers.';
 
 CREATE OR REPLACE FUNCTION tidegate.claim_of(claims jsonb, path text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF strpos(path, '\.') = 0 THEN
@@ -116,7 +116,7 @@ COMMENT ON FUNCTION tidegate.claim_of(jsonb, text) IS
     'The claim at a dotted path, realm_access.roles; a dot in a name is written \. Not for readers, as all that ends in _of.';
 
 CREATE OR REPLACE FUNCTION tidegate.claim_texts_of(claims jsonb, path text) RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     claim jsonb := tidegate.claim_of(claims, path);
@@ -137,7 +137,7 @@ COMMENT ON FUNCTION tidegate.claim_texts_of(jsonb, text) IS
     'A claim''s values as texts: a scalar, or an array of scalars. NULL where it is missing or anything else. Not for readers.';
 
 CREATE OR REPLACE FUNCTION tidegate.token_principal_of(claims jsonb, path text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     claim jsonb := tidegate.claim_of(claims, path);
