@@ -7,7 +7,7 @@ SET audience = excluded.audience, principal_claim = excluded.principal_claim, ro
     changed_by = session_user, changed_at = clock_timestamp();
 
 -- list --
-SELECT issuer, audience, principal_claim, roles_claim, role_map, attribute_map, max_lifetime
+SELECT issuer, audience, principal_claim, roles_claim, role_map, attribute_map, extract(epoch FROM max_lifetime)::float8
 FROM tidegate.token_issuer ORDER BY issuer;
 
 -- remove --

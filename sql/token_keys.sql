@@ -17,7 +17,7 @@ UPDATE tidegate.token_key SET revoked_at = clock_timestamp() WHERE kid = %(kid)s
 UPDATE tidegate.token_key SET not_after = clock_timestamp() + %(left)s WHERE kid = %(kid)s AND revoked_at IS NULL;
 
 -- issuer --
-SELECT i.issuer, i.audience, i.principal_claim, i.roles_claim, i.role_map, i.attribute_map, i.max_lifetime
+SELECT i.issuer, i.audience, i.principal_claim, i.roles_claim, i.role_map, i.attribute_map, extract(epoch FROM i.max_lifetime)::float8
 FROM tidegate.token_key k JOIN tidegate.token_issuer i ON i.issuer = k.issuer WHERE k.kid = %(kid)s;
 
 -- no_gateways --

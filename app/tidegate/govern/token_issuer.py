@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, Self
 
 from psycopg.types.json import Jsonb
 
@@ -33,6 +34,12 @@ class TokenIssuer:
     role_map: Mapping[str, str] = field(default_factory=dict)
     attribute_map: Mapping[str, str] = field(default_factory=dict)
     max_lifetime: timedelta = timedelta(hours=1)
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Self:
+        """From a row of sql/token_issuers.sql; the lifetime comes in seconds."""
+        *parts, seconds = row
+        return cls(*parts, max_lifetime=timedelta(seconds=seconds))
 
 
 def parse_role_map(pairs: Sequence[str]) -> dict[str, str]:
@@ -98,7 +105,7 @@ def set_issuer(connection: Connection, issuer: TokenIssuer) -> None:
 
 def list_issuers(connection: Connection) -> list[TokenIssuer]:
     """All issuers, by name."""
-    return [TokenIssuer(*row) for row in connection.execute(queries("token_issuers")["list"]).fetchall()]
+    return [TokenIssuer.of_row(row) for row in connection.execute(queries("token_issuers")["list"]).fetchall()]
 
 
 def remove_issuer(connection: Connection, issuer: str) -> None:

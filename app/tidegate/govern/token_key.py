@@ -98,4 +98,4 @@ def issuer_of(connection: Connection, kid: str) -> TokenIssuer:
     row = connection.execute(queries("token_keys")["issuer"], {"kid": kid}).fetchone()
     if row is None:
         raise UsageError(f'there is no key "{kid}"; "tidegate token key list" names them')
-    return TokenIssuer(*row)
+    return TokenIssuer.of_row(row)

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from tidegate.database import Connection
+from tidegate.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,19 @@ class Identity:
 
     @contextmanager
     def on(self, connection: Connection) -> Iterator[None]:
-        """A transaction in which the connection asks as this identity; nothing of it survives the end."""
+        """A transaction in which the connection asks as this identity; nothing of it survives the end.
+
+        Raises:
+            UsageError: the login may not take the role.
+        """
         with connection.transaction():
             if self.role is not None:
-                connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
+                try:
+                    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
+                except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+                    raise UsageError(
+                        f'login "{connection.info.user}" may not act as "{self.role}": {error.diag.message_primary}'
+                    ) from None
             if self.token is not None:
                 connection.execute("SELECT pg_catalog.set_config('tidegate.jwt', %s, true)", [self.token])
             yield
