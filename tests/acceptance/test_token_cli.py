@@ -38,10 +38,6 @@ def whoami(dsn: str, token: str) -> object:
 
 def test_from_an_issuer_to_a_person_and_back(tidegate: Command, bare: str) -> None:
     assert tidegate.ok(*DECLARE).out == ""
-    (shown,) = json.loads(tidegate.ok("token", "issuer", "list", "--json").out)
-    assert shown["role_map"] == {"agents": "token_cli_agent"}
-    assert shown["attribute_map"] == {"regions": "org.regions"}
-
     made = tidegate.ok("token", "key", "add", ISSUER, "--gateway", "token_cli_app")
     environment = dict(line.split("=", 1) for line in made.out.splitlines())
     assert len(environment["TIDEGATE_TOKEN_KEY"]) >= 32
@@ -66,22 +62,16 @@ def test_from_an_issuer_to_a_person_and_back(tidegate: Command, bare: str) -> No
     )
     assert done.stdout == "TIDEGATE_TOKEN_KID=own\n"
     assert secret not in done.stdout + done.stderr
-    own = tidegate.ok(
-        "token", "mint", "--claim", "sub=bob", TIDEGATE_TOKEN_KID="own", TIDEGATE_TOKEN_KEY=secret
-    ).out.strip()
-    assert whoami(bare, own) == ("bob", [], {})
-    listed = tidegate.ok("token", "key", "list").out
-    assert "token_cli_app" in listed
-    assert "own" in listed
+    listed = tidegate.ok("token", "key", "list", "--json").out
+    assert {key["kid"]: key["gateways"] for key in json.loads(listed)} == {
+        environment["TIDEGATE_TOKEN_KID"]: ["token_cli_app"],
+        "own": None,
+    }
+    assert secret not in listed
     assert environment["TIDEGATE_TOKEN_KEY"] not in listed
 
     tidegate.ok("token", "key", "revoke", environment["TIDEGATE_TOKEN_KID"])
     assert whoami(bare, token) == (None, [], {})
-    tidegate.ok("token", "key", "revoke", "own", "--after", "5")
-    assert whoami(bare, own) == ("bob", [], {})
-    tidegate.ok("token", "issuer", "remove", ISSUER)
-    assert whoami(bare, own) == (None, [], {})
-    assert json.loads(tidegate.ok("token", "key", "list", "--json").out) == []
 
 
 def test_used_wrongly(tidegate: Command) -> None:

@@ -39,7 +39,7 @@ class TokenIssuer:
     def of_row(cls, row: Sequence[Any]) -> Self:
         """From a row of sql/token_issuers.sql; the lifetime comes in seconds."""
         *parts, seconds = row
-        return cls(*parts, max_lifetime=timedelta(seconds=seconds))
+        return cls(*parts, timedelta(seconds=seconds))
 
 
 def parse_role_map(pairs: Sequence[str]) -> dict[str, str]:
