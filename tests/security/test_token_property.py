@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from random import Random
 from typing import Any
 
 import jwt
@@ -23,82 +24,103 @@ from tidegate.signing_key import SigningKey
 CASES = int(os.environ.get("TIDEGATE_TOKEN_CASES", "300"))
 ISSUER, AUDIENCE, LEEWAY, LIFETIME = "iss", "aud", 10, 3600
 KEY, OTHER = SigningKey("k1", b"k" * 64), SigningKey("k1", b"o" * 64)
-NEAR = st.sampled_from([-7200, -60, -20, 0, 30, 600, 7200])
-FAULTS = ("value", "time", "missing", "header", "key", "algorithm", "payload", "text", "text")
 SPELLED_ONE_WAY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-odd = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(10**20), 10**20),
-    st.text(max_size=4),
-    st.just([]),
-    st.just({}),
-    st.just({AUDIENCE: 1}),
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    7,
+    -(10**20),
+    10**20,
+    1.5,
+    "",
+    "7",
+    "é",
+    [],
+    {},
+    {AUDIENCE: 1},
+    [AUDIENCE, 1],
+    ["b"],
+    [[AUDIENCE]],
+)
+OFFSETS = {"iat": (-7200, -5, 0, 5, 60), "exp": (-7200, -60, -20, -5, 30, 7200, 10**12), "nbf": (-60, 0, 5, 60, 10**9)}
+PAYLOADS = (b"", b"[]", b"7", b"null", b'"x"', b"{", b"\xff", b'{"a":1e999}', b'{"a":"\\u0000"}')
+FAULTS = (
+    "value",
+    "iat",
+    "exp",
+    "nbf",
+    "exp",
+    "aud",
+    "iss",
+    "missing",
+    "header",
+    "key",
+    "algorithm",
+    "payload",
+    "text",
+    "text",
 )
 
 
-def now_and(offset: Any) -> Any:
-    return int(time.time()) + offset if isinstance(offset, int) and not isinstance(offset, bool) else offset
+def made(random: Random) -> str:
+    """A good token in one of its shapes; of three, two have one or two faults.
 
-
-@st.composite
-def tokens(draw: st.DrawFn) -> str:
-    """A good token in one of its shapes; half of them with one or two faults."""
+    Chosen by a generator of its own: hypothesis draws the seed, since what it draws itself is mostly alike.
+    """
+    now = int(time.time())
     claims: dict[str, Any] = {
         "iss": ISSUER,
-        "aud": draw(st.sampled_from([AUDIENCE, [AUDIENCE], ["b", AUDIENCE]])),
-        "sub": draw(st.sampled_from(["alice", "é", "a" * 300])),
-        "iat": now_and(draw(st.sampled_from([0, -5, -60]))),
-        "exp": now_and(draw(st.sampled_from([300, 3000]))) + draw(st.sampled_from([0, 0.5])),
-        **draw(st.sampled_from([{}, {"nbf": now_and(-60)}, {"x": {"y": [1, None, "z"]}}])),
+        "aud": random.choice([AUDIENCE, [AUDIENCE], ["b", AUDIENCE]]),
+        "sub": random.choice(["alice", "é", "a" * 300]),
+        "iat": now - random.choice([0, 5, 60]),
+        "exp": now + random.choice([300, 3000]) + random.choice([0, 0.5]),
+        **random.choice([{}, {"nbf": now - 60}, {"x": {"y": [1, None, "z"]}}]),
     }
     headers: dict[str, Any] = {"kid": "k1"}
     key, algorithm, payload = KEY, "HS256", None
-    faults = draw(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=2)) if draw(st.booleans()) else []
+    faults = random.sample(FAULTS, random.choice([0, 1, 1, 1, 2, 0]))
     for fault in faults:
         match fault:
             case "value":
-                name = draw(st.sampled_from(["iss", "aud", "sub", "iat", "exp", "nbf"]))
-                claims[name] = draw(st.one_of(odd, st.sampled_from([ISSUER, [AUDIENCE, 1], ["b"], 7, "7"])))
-            case "time":
-                claims[draw(st.sampled_from(["iat", "exp", "nbf"]))] = now_and(draw(NEAR))
+                claims[random.choice(["iss", "sub", "iat", "exp", "nbf"])] = random.choice(ODD)
+            case "iat" | "exp" | "nbf":
+                claims[fault] = now + random.choice(OFFSETS[fault])
+            case "aud":
+                claims["aud"] = random.choice([{AUDIENCE: 1}, {AUDIENCE: 1}, [], "b", ["b"], random.choice(ODD)])
+            case "iss":
+                claims["iss"] = random.choice([ISSUER + "/", ISSUER.upper(), [ISSUER], "b"])
             case "missing":
-                claims.pop(draw(st.sampled_from(sorted(claims))))
+                claims.pop(random.choice(sorted(claims)))
             case "header":
-                headers = draw(st.sampled_from([{}, {"kid": "k2"}, {"kid": ""}, {"kid": "k1", "typ": "at+jwt"}]))
+                headers = random.choice([{}, {"kid": "k2"}, {"kid": ""}, {"kid": "k1", "typ": "at+jwt"}])
             case "key":
                 key = OTHER
             case "algorithm":
-                algorithm = draw(st.sampled_from(["HS384", "HS512"]))
+                algorithm = random.choice(["HS384", "HS512"])
             case "payload":
-                payload = draw(
-                    st.one_of(st.binary(max_size=12), st.sampled_from([b"[]", b"7", b"null", b'{"a":1e999}']))
-                )
+                payload = random.choice(PAYLOADS)
     content = json.dumps(claims).encode() if payload is None else payload
     token = jwt.api_jws.encode(content, key.secret, algorithm, headers=headers)
-    return draw(mutated(token)) if "text" in faults else token
+    return mutated(random, token) if "text" in faults else token
 
 
-@st.composite
-def mutated(draw: st.DrawFn, token: str) -> str:
-    at = draw(st.integers(0, len(token) - 1))
-    match draw(st.integers(0, 5)):
+def mutated(random: Random, token: str) -> str:
+    at = random.randrange(len(token))
+    match random.randrange(6):
         case 0:
-            return token[:at] + draw(st.sampled_from("AbZ09-_=+/. \n")) + token[at:]
+            return token[:at] + random.choice("AbZ09-_=+/. \n") + token[at:]
         case 1:
             return token[:at] + token[at + 1 :]
         case 2:
-            return token[:at] + draw(st.sampled_from("AbZ09-_=+/. ")) + token[at + 1 :]
+            return token[:at] + random.choice("AbZ09-_=+/. ") + token[at + 1 :]
         case 3:
             return token[:at]
         case 4:
-            parts = token.split(".")
-            return ".".join(draw(st.permutations(parts)))
+            return ".".join(random.sample(token.split("."), 3))
         case _:
-            return token[:-1] + draw(
-                st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-            )
+            return token[:-1] + random.choice(BASE64URL)
 
 
 def by_pyjwt(token: str) -> dict[str, Any] | None:
@@ -132,13 +154,13 @@ def strictly(token: str, claims: dict[str, Any] | None) -> dict[str, Any] | None
 
 
 @settings(max_examples=CASES, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_sql_and_pyjwt_agree(tide: Tide, data: st.DataObject) -> None:
+@given(seed=st.integers(0, 2**64))
+def test_sql_and_pyjwt_agree(tide: Tide, seed: int) -> None:
     admin = tide.admin
     if admin.execute("SELECT FROM tidegate.token_issuer").fetchone() is None:
         set_issuer(admin, TokenIssuer(ISSUER, AUDIENCE))
         add_key(admin, ISSUER, KEY)
-    token = data.draw(tokens())
+    token = made(Random(seed))
     expected = strictly(token, by_pyjwt(token))
     assert verified(admin, token) == expected
 
@@ -154,14 +176,8 @@ def verified(admin: psycopg.Connection, token: str) -> dict[str, Any] | None:
         return row[0]  # type: ignore[no-any-return]
 
 
-def test_about_half_of_the_tokens_count(tide: Tide) -> None:
+def test_about_half_of_the_tokens_count() -> None:
     """Else the property would say little."""
-    counted = []
-
-    @settings(max_examples=200, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(token=tokens())
-    def draw(token: str) -> None:
-        counted.append(strictly(token, by_pyjwt(token)) is not None)
-
-    draw()
-    assert 0.15 < sum(counted) / len(counted) < 0.85
+    tokens = [made(Random(seed)) for seed in range(300)]
+    counted = [strictly(token, by_pyjwt(token)) is not None for token in tokens]
+    assert 0.3 < sum(counted) / len(counted) < 0.7

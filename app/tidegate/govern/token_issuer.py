@@ -38,8 +38,8 @@ class TokenIssuer:
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Self:
         """From a row of sql/token_issuers.sql; the lifetime comes in seconds."""
-        *parts, seconds = row
-        return cls(*parts, timedelta(seconds=seconds))
+        issuer, audience, principal_claim, roles_claim, role_map, attribute_map, seconds = row
+        return cls(issuer, audience, principal_claim, roles_claim, role_map, attribute_map, timedelta(seconds=seconds))
 
 
 def parse_role_map(pairs: Sequence[str]) -> dict[str, str]:
