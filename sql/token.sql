@@ -84,7 +84,8 @@ BEGIN
     -- Each comparison is false or NULL for what is missing or of another type.
     IF jsonb_typeof(claims) = 'object'
        AND claims -> 'iss' = to_jsonb(signing.issuer)
-       AND jsonb_typeof(claims -> 'aud') IN ('string', 'array') AND claims -> 'aud' ? signing.audience
+       AND (jsonb_typeof(claims -> 'aud') = 'string' OR NOT claims @? 'strict $.aud[*] ? (@.type() != "string")')
+       AND claims -> 'aud' ? signing.audience
        AND jsonb_typeof(claims -> 'exp') = 'number' AND jsonb_typeof(claims -> 'iat') = 'number'
        AND (claims ->> 'exp')::numeric > moment - leeway
        AND (claims ->> 'iat')::numeric <= moment + leeway
