@@ -83,8 +83,9 @@ SET contract_version = excluded.contract_version, contract = excluded.contract, 
     state_reason = CASE WHEN %(backfill)s THEN NULL ELSE p.state_reason END;
 
 -- record --
-INSERT INTO tidegate.contract_version (product, version, contract_sha256, contract, contract_text, statements, applied_by)
-VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s, session_user)
+INSERT INTO tidegate.contract_version (product, version, contract_sha256, contract, contract_text, statements, change_class, changes, applied_by)
+VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s,
+    %(change_class)s, %(changes)s, session_user)
 ON CONFLICT DO NOTHING;
 
 -- forget_rules --

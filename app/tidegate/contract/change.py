@@ -31,6 +31,10 @@ class Change:
     sentence: str
     bump: Bump
 
+    def as_json(self) -> dict[str, str]:
+        """As `tidegate.contract_version.changes` keeps it."""
+        return {"kind": str(self.kind), "what": self.what, "sentence": self.sentence, "bump": self.bump.name}
+
 
 _ORDER = list(ChangeClass)
 

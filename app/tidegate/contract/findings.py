@@ -14,7 +14,7 @@ class Findings:
         self.name = name
         self.page: Page | None = None
         self.errors: list[ContractError] = []
-        self.warnings: list[str] = []
+        self.notes: list[ContractError] = []
         self._places: set[Path] = set()
 
     def at_line(self, path: Path, line: int, message: str) -> None:
@@ -31,7 +31,12 @@ class Findings:
     def warn(self, path: Path, message: str) -> None:
         """Something legal that is probably not meant."""
         line = self.page.line(path) if self.page else 1
-        self.warnings.append(f"{self.name}:{line}: {show(path)}: {message}")
+        self.notes.append(ContractError(self.name, line, show(path), message))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was warned of, as text."""
+        return tuple(map(str, self.notes))
 
     def is_known(self, path: Path) -> bool:
         """Whether an error at `path` or below it is already on the list."""

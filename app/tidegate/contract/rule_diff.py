@@ -140,7 +140,7 @@ def _changed_memberships(old: Sequence[Membership], new: Sequence[Membership]) -
 def _membership_changes(old: Sequence[Membership], new: Sequence[Membership]) -> Iterator[Change]:
     before: Mapping[str, Membership] = {membership.name: membership for membership in old}
     after: Mapping[str, Membership] = {membership.name: membership for membership in new}
-    for name in before.keys() | after.keys():
+    for name in sorted(before.keys() | after.keys()):
         what = f"membership {name}"
         if name not in after:
             yield Change(ChangeClass.SAFE, what, f"membership {name} goes", Bump.PATCH)

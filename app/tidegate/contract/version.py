@@ -38,7 +38,7 @@ class Version:
     def parse(cls, text: str) -> Self:
         """Raises UsageError: `text` is no version."""
         found = _VERSION.fullmatch(text)
-        if found is None or len(found[4] or "") > MAX_PRE:
+        if found is None or not is_version(text):
             raise UsageError(f"{text!r} is not a version; write 1.0.0 or 1.2.3-rc.1")
         return cls(int(found[1]), int(found[2]), int(found[3]), found[4] or "")
 
@@ -86,6 +86,12 @@ class Version:
         if self.patch:
             return Bump.PATCH
         return Bump.MINOR if self.minor else Bump.MAJOR
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` is a version."""
+    found = _VERSION.fullmatch(text)
+    return found is not None and len(found[4] or "") <= MAX_PRE
 
 
 def _precedence(pre: str) -> list[tuple[int, int, str]]:

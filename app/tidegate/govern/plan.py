@@ -15,6 +15,7 @@ from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.rule_catalog import compiled_rules
+from tidegate.govern.version_gate import published_diff
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import queries
 
@@ -97,6 +98,7 @@ class _Planner:
             self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
             existing = None
         if existing is None:
+            self._as_login(table_of.source_types_grant(contract))
             self._own(*table_of.create_schema(contract))
             self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
@@ -354,6 +356,7 @@ class _Planner:
             "text": contract.text,
         }
         statements = ";\n".join(step.statement.as_string(self._connection) for step in self._steps)
+        found = published_diff(self._connection, contract)
         if forget:
             self._own(_bind(self._static["forget_rows"], {"product": contract.product}))
         self._own(
@@ -379,7 +382,15 @@ class _Planner:
             _bind(
                 self._static["record_rules"], {"product": contract.product, "rules": Jsonb(compiled_rules(contract))}
             ),
-            _bind(self._static["record"], {**common, "statements": statements}),
+            _bind(
+                self._static["record"],
+                {
+                    **common,
+                    "statements": statements,
+                    "change_class": found.kind and str(found.kind) if found else None,
+                    "changes": Jsonb([] if found is None else [change.as_json() for change in found.changes]),
+                },
+            ),
         )
         self._own(_bind(self._static["announce"], {}))
         self._summary.append(f"publishes {contract.product} {contract.version}")
