@@ -43,7 +43,8 @@ def diff(old: Contract, new: Contract) -> Diff:
     """Compares two versions. Rules that come from standards are left out: they are no contract's."""
     changes = list(_changes(_by_itself(old), _by_itself(new)))
     if not changes and old.text != new.text:
-        changes.append(Change(ChangeClass.SAFE, "text", "comments or layout change, nothing else", Bump.PATCH))
+        said = "texts change (descriptions, comments, layout), nothing that readers rely on"
+        changes.append(Change(ChangeClass.SAFE, "text", said, Bump.PATCH))
     changes.sort(key=lambda change: (-_GRAVITY.index(change.kind), -change.bump, change.what))
     return Diff(new.product, Version.parse(old.version), Version.parse(new.version), tuple(changes))
 
