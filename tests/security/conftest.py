@@ -9,6 +9,7 @@ import yaml
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide
+from tests.security.weaken import Weakening
 
 from tidegate.database import Connection, connect
 from tidegate.govern.plan import Plan
@@ -41,14 +42,18 @@ def with_columns(text: str, *columns: Mapping[str, Any]) -> str:
 class World:
     """The product team.note and its people. Roles are the cluster's, so each has a name of its own."""
 
-    def __init__(self, tide: Tide):
+    def __init__(self, tide: Tide, weakness: Weakening | None = None):
         self.tide = tide
+        self.weakness = weakness
         self.admin = tide.admin
         self._roles: list[str] = []
         self._open: list[Connection] = []
 
     def publish(self, text: str, **options: Any) -> Plan:
-        return self.tide.apply(text, **options)
+        plan = self.tide.apply(text, **options)
+        if self.weakness is not None:
+            self.weakness.after_publishing(self.admin)
+        return plan
 
     def note(self, id_: int, *, region: str | None = "EU", source: bool = True, **carried: Any) -> None:
         """A row of the source, and its one chunk, `note <id>`, as the worker would have written it."""
@@ -111,9 +116,18 @@ class World:
 
 
 @pytest.fixture
-def world(tide: Tide) -> Iterator[World]:
+def weakness(request: pytest.FixtureRequest, tide: Tide, monkeypatch: pytest.MonkeyPatch) -> Weakening | None:
+    """How the test's database is weakened; None, as long as `@attack` does not say otherwise."""
+    found: Weakening | None = getattr(request, "param", None)
+    if found is not None:
+        found.prepare(tide.admin, monkeypatch)
+    return found
+
+
+@pytest.fixture
+def world(tide: Tide, weakness: Weakening | None) -> Iterator[World]:
     tide.admin.execute(SIMPLE_TABLE)
-    made = World(tide)
+    made = World(tide, weakness)
     yield made
     made.close()
 
