@@ -8,6 +8,7 @@ from tidegate.contract.family import base
 from tidegate.contract.version import Bump
 
 _SENSITIVITY = ("public", "internal", "confidential", "restricted")
+_RESTRICTED = _SENSITIVITY.index("restricted")
 _BLANK_MASKS = frozenset({"null", "constant"})
 """Masks that show nothing of the value, not even whether two are alike."""
 
@@ -85,6 +86,9 @@ def _level(column: Column) -> int | None:
 def _mask(was: Column, now: Column) -> Change:
     if now.mask is None:
         return _change(ChangeClass.WIDENS, now, "is masked no longer", Bump.MAJOR)
+    if was.mask is None and _level(was) == _RESTRICTED and now.mask.kind not in _BLANK_MASKS:
+        said = f"was restricted and seen by nobody; its mask ({now.mask.kind}) shows something of it"
+        return _change(ChangeClass.WIDENS, now, said, Bump.MAJOR)
     if was.mask is None:
         return _change(ChangeClass.NARROWS, now, f"is masked ({now.mask.kind})", Bump.MINOR)
     if now.mask.kind in _BLANK_MASKS:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tidegate.contract.columns import secret
-from tidegate.contract.contract import RESERVED_COLUMNS, Contract
+from tidegate.contract.columns import RESTRICTED
+from tidegate.contract.contract import RESERVED_COLUMNS, Column, Contract
 from tidegate.contract.expression import columns
 from tidegate.contract.finding import ContractErrors
 from tidegate.contract.findings import Findings
@@ -129,7 +129,7 @@ def _compiled(rule: GlobalRule, contract: Contract, findings: Findings) -> Rule 
         return None
     for column in sorted(rule.columns):
         place = ("schema", 0, "properties", list(by_name).index(column))
-        if reason := secret(by_name[column]):
+        if reason := _kept_back(by_name[column]):
             findings.error(place, f"{name} reads column {column}, which is {reason} and must not leave the source")
         elif column in RESERVED_COLUMNS:
             findings.error(place, f"{name} reads column {column}, but every chunk table has its own {column}")
@@ -146,6 +146,13 @@ def _compiled(rule: GlobalRule, contract: Contract, findings: Findings) -> Rule 
     except RuleTypeError as error:
         findings.error(("schema", 0, "properties"), f"{name}: {error}", error.allowed)
         return None
+
+
+def _kept_back(column: Column) -> str | None:
+    """Why no rule can read the column, or None where one may: its clear value is not beside the chunks."""
+    if (column.classification or "").strip().lower() == RESTRICTED:
+        return RESTRICTED
+    return "masked" if column.mask else None
 
 
 def _list(names: Iterable[str]) -> str:
