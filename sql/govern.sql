@@ -103,3 +103,6 @@ DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.pr
 -- announce --
 -- The worker sees it in the stream and reads the catalog again.
 UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2;
+
+-- published_specs --
+SELECT p.contract_text, p.contract FROM tidegate.product p ORDER BY p.product;

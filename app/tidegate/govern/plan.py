@@ -205,9 +205,11 @@ class _Planner:
             )
             self._summary.append(f"adds {contract.source.schema}.{contract.source.table} to the publication")
             backfill = True
-        old = Contract.from_spec(published[1]) if published is not None else None
-        changes = diff(old, contract).changes if old is not None and spec != (published or ())[1] else ()
+        old: Contract | None = None
+        changes: tuple[Change, ...] = ()
         if self._steps or late or published is None or suspended or spec != published[1]:
+            old = Contract.from_spec(published[1]) if published is not None else None
+            changes = diff(old, contract).changes if old is not None else ()
             self._publish(spec, backfill, late, old, changes, forget=existing is None)
         self._steps += late
         if backfill:
