@@ -151,11 +151,13 @@ def apply_plans(connection: Connection, plans: PlanSet, embedders: Embedders) ->
     setting = Setting(in_force.standards if in_force else None)
 
     def apply(plan: Plan) -> Applied:
-        return apply_plan(
-            connection,
-            plan,
-            again=lambda: _plan(connection, plan.contract, embedders, plans.wanted.rebuild, setting),
-        )
+        def again() -> Plan:
+            try:
+                return _plan(connection, plan.contract, embedders, plans.wanted.rebuild, setting)
+            except ContractUnfit as misfit:
+                raise PlanOutdated(f"the database changed since the plan was made, and it no longer fits: {misfit}") from None
+
+        return apply_plan(connection, plan, again=again)
 
     return [apply(plan) for plan in plans.changing]
 
