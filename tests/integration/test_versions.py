@@ -80,11 +80,8 @@ def test_global_rules_are_enforced_by_the_table(note: Tide) -> None:
     standards = parse_standards(
         b'standards: 1\nrules:\n  - {id: here, effect: require, when: "row.price is not null"}', "s"
     )
-    from tidegate.govern.apply import apply_plan
-    from tidegate.govern.plan import make_plan
-
-    governed = standards.govern(note.contract(SIMPLE_CONTRACT))
-    apply_plan(note.admin, make_plan(note.admin, governed, note.embedders.of(governed.embedding.model)))
+    note.admin.execute(publish_statement(standards))
+    note.apply(SIMPLE_CONTRACT)
     assert note.rows("SELECT rule_id, origin FROM tidegate.rule ORDER BY place") == [
         ("standards_here", "standards"),
         ("readers", "contract"),

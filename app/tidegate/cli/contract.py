@@ -210,7 +210,7 @@ def history(
             )
         )
         for change in version.changes:
-            console.out.print(console.escape(f"    {change['kind']}: {change['sentence']}"))
+            console.out.print(console.escape(f"    {change['class']}: {change['sentence']}"))
 
 
 @standards_app.command("show-default")

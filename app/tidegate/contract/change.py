@@ -33,7 +33,7 @@ class Change:
 
     def as_json(self) -> dict[str, str]:
         """As `tidegate.contract_version.changes` keeps it."""
-        return {"kind": str(self.kind), "what": self.what, "sentence": self.sentence, "bump": self.bump.name}
+        return {"class": str(self.kind), "what": self.what, "sentence": self.sentence, "bump": self.bump.name}
 
 
 _ORDER = list(ChangeClass)

@@ -66,9 +66,7 @@ def _latency(contract: Contract, options: Options, findings: Findings) -> None:
 
 
 def _description(contract: Contract, options: Options, findings: Findings) -> None:
-    given = _document(findings).get("description")
-    words = given.get("purpose") if isinstance(given, dict) else given
-    if not (isinstance(words, str) and words.strip()):
+    if not (contract.purpose or "").strip():
         findings.error(("description",), f"{contract.product} does not say what it is for", ("purpose: …",))
 
 

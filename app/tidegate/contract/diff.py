@@ -111,6 +111,8 @@ def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     yield from rule_changes(old, new)
     if old.latency != new.latency:
         yield _text("latency", f"the promised latency is {_latency(new)}, was {_latency(old)}")
+    if old.purpose != new.purpose:
+        yield _text("description", "the description says otherwise what it is for")
     for name, what in (("status", "status"), ("team", "team"), ("owners", "owners"), ("roles", "declared roles")):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:

@@ -187,6 +187,7 @@ class _Reader:
             path=findings.name,
             text=text,
             warnings=findings.warnings,
+            purpose=self._purpose(),
         )
         self._check_secrets(contract, ours["embedding"][1])
         return contract
@@ -229,6 +230,11 @@ class _Reader:
             and str(member.get("role", "")).lower() == "owner"
         ]
         return (name if isinstance(name, str) else None), tuple(owners)
+
+    def _purpose(self) -> str | None:
+        given = self._document.get("description")
+        words = given.get("purpose") if isinstance(given, dict) else given
+        return words if isinstance(words, str) else None
 
     def _latency(self) -> Latency | None:
         found: Latency | None = None

@@ -103,9 +103,7 @@ class Standards:
 
 def findings_in(contract: Contract) -> Findings:
     """Empty findings that know the lines of the contract's text."""
-    findings = Findings(contract.path)
-    findings.page = read_page(contract.text.encode(), lambda *_: None)
-    return findings
+    return Findings(contract.path, lambda: read_page(contract.text.encode(), lambda *_: None))
 
 
 def ungoverned(contract: Contract) -> Contract:

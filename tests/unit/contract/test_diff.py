@@ -25,7 +25,7 @@ RULE = '"row.region in user.regions"'
 TITLE = "{id: title, name: title, logicalType: string, physicalType: text}"
 CHANGES = [
     # old, new, class, bump, what
-    ([], [("purpose: Notes", "purpose: Remarks")], "SAFE", Bump.PATCH, "text"),
+    ([], [("purpose: Notes", "purpose: Remarks")], "SAFE", Bump.PATCH, "description"),
     ([], [("owner@example.com", "other@example.com")], "SAFE", Bump.PATCH, "owners"),
     ([], [("value: 200, unit: ms", "value: 300, unit: ms")], "SAFE", Bump.PATCH, "latency"),
     ([], [("status: active", "status: deprecated")], "SAFE", Bump.PATCH, "status"),
@@ -79,7 +79,7 @@ def test_the_gravest_comes_first() -> None:
             ("purpose: Notes", "purpose: X"), ("tokens: 200", "tokens: 99"), (RESTRICTED, "classification: public")
         ),
     )
-    assert [change.kind for change in found.changes] == ["REEMBED", "WIDENS"]
+    assert [change.kind for change in found.changes] == ["REEMBED", "WIDENS", "SAFE"]
     assert found.required == Version(2, 0, 0)
 
 
