@@ -65,6 +65,7 @@ NARROWER = [
 SAME = [
     ("row.flag", "row.flag = true"),
     ("not row.flag", "row.flag != true"),
+    ("not (row.region is null)", "row.region is not null"),
     ("not (row.flag or row.small > 1)", "row.small <= 1 and row.flag = false"),
     ("row.region in ['a', 'b']", "row.region = 'b' or row.region = 'a'"),
     ("not (row.region in ['a', 'b'])", "row.region != 'b' and row.region != 'a'"),
@@ -88,6 +89,8 @@ UNPROVED = [
     ("not member(assigned)", "row.id is not null"),
     ("row.region = 'a'", "row.region != 'A'"),  # a column's collation may take them for equal
     ("row.region = 'a'", "row.region <= 'b'"),
+    ("row.at >= now() - '28 days'", "row.at > now() - '1 month'"),  # the same, in March
+    ("not (row.region is null)", "row.region is null"),
     ("row.flag or row.small = 1", "row.flag"),
     ("", "row.flag"),
 ]
