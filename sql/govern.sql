@@ -83,8 +83,8 @@ SET contract_version = excluded.contract_version, contract = excluded.contract, 
     state_reason = CASE WHEN %(backfill)s THEN NULL ELSE p.state_reason END;
 
 -- record --
-INSERT INTO tidegate.contract_version (product, version, contract_sha256, contract, contract_text, statements, applied_by)
-VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s, session_user)
+INSERT INTO tidegate.contract_version (product, version, contract_sha256, contract, contract_text, statements, applied_by, change_class, changes)
+VALUES (%(product)s, %(version)s, encode(sha256(convert_to(%(text)s, 'UTF8')), 'hex'), %(contract)s, %(text)s, %(statements)s, session_user, %(change_class)s, %(changes)s)
 ON CONFLICT DO NOTHING;
 
 -- forget_rules --
@@ -103,3 +103,6 @@ DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.pr
 -- announce --
 -- The worker sees it in the stream and reads the catalog again.
 UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2;
+
+-- published_specs --
+SELECT p.contract_text, p.contract FROM tidegate.product p ORDER BY p.product;

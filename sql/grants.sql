@@ -32,3 +32,7 @@ GRANT INSERT, DELETE, UPDATE (gateways, not_before, not_after, revoked_at),
       SELECT (kid, issuer, gateways, not_before, not_after, revoked_at, added_by, added_at) ON tidegate.token_key TO tidegate_admin;
 GRANT SELECT ON tidegate.mask_key TO tidegate_worker;
 GRANT SELECT ON tidegate.rule, tidegate.standards, tidegate.domain, tidegate.submission, tidegate.token_issuer, tidegate.break_glass, tidegate.audit_event TO tidegate_admin;
+GRANT SELECT ON tidegate.contract_history TO tidegate_admin;
+GRANT SELECT ON tidegate.audit TO tidegate_admin;
+REVOKE ALL ON FUNCTION tidegate.break_glass_begin(text, text, int, text[]), tidegate.break_glass_end(text) FROM tidegate_reader;
+GRANT EXECUTE ON FUNCTION tidegate.break_glass_begin(text, text, int, text[]), tidegate.break_glass_end(text) TO tidegate_admin;

@@ -23,6 +23,8 @@ GRANT tidegate_reader TO tidegate_worker;
 GRANT tidegate_reader TO tidegate_admin;
 GRANT tidegate_reader TO tidegate_gateway;
 GRANT tidegate_reader TO tidegate_emergency;
+-- So that tidegate.break_glass_begin() may grant it, whoever of tidegate_admin calls.
+GRANT tidegate_emergency TO tidegate_owner WITH ADMIN OPTION;
 CREATE EXTENSION IF NOT EXISTS vector;
 CREATE SCHEMA IF NOT EXISTS tidegate AUTHORIZATION tidegate_owner;
 COMMENT ON SCHEMA tidegate IS 'tidegate: control schema; readers may use its functions and views, not its tables';

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from tidegate.contract.contract import Contract
 from tidegate.contract.odcs import parse_contract
+from tidegate.contract.version import Bump, Version
 from tidegate.database import Connection, connect
 from tidegate.govern.apply import apply_plan
 from tidegate.govern.control_schema import initialise
@@ -113,14 +115,29 @@ class Tide:
     pipelines: list[Pipeline] = field(default_factory=list)
 
     def apply(self, contract: str | bytes, **options: Any) -> Plan:
-        """Publishes a contract given as YAML text."""
-        parsed = self.contract(contract)
+        """Publishes a contract given as YAML text; under a version of its own where it differs from the published
+        one, since a published version stays what it is."""
+        parsed = self.bumped(self.contract(contract))
         plan = make_plan(self.admin, parsed, self.embedders.of(parsed.embedding.model), **options)
         apply_plan(self.admin, plan)
         return plan
 
     def contract(self, text: str | bytes) -> Contract:
         return parse_contract(text.encode() if isinstance(text, str) else text, "test.odcs.yaml")
+
+    def bumped(self, contract: Contract) -> Contract:
+        """The contract, with the next major version where its own is published with another text or lies behind."""
+        row = self.admin.execute(
+            "SELECT contract_version, contract_text FROM tidegate.product WHERE product = %s", [contract.product]
+        ).fetchone()
+        if row is None or contract.text == row[1]:
+            return contract
+        published = Version.parse(row[0])
+        if Version.parse(contract.version) > published:
+            return contract
+        if _with_version(contract.text, published) == row[1]:
+            return self.contract(row[1])
+        return self.contract(_with_version(contract.text, published.after(Bump.MAJOR)))
 
     def run(self) -> Pipeline:
         """Starts a pipeline and waits until it streams. Stopped at the end of the test."""
@@ -158,6 +175,10 @@ class Tide:
 
     def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self.admin.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
+
+
+def _with_version(text: str, version: Version) -> str:
+    return re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE)
 
 
 @pytest.fixture

@@ -25,9 +25,11 @@ letters_app = typer.Typer(help="Rows that could not be indexed.", no_args_is_hel
 bench_app = typer.Typer(
     help="Measurements: one JSON object each, beside a floor of the same run.", no_args_is_help=True
 )
+standards_app = typer.Typer(help="Standards that hold for all domains.", no_args_is_help=True)
 app.add_typer(local_app, name="local")
 app.add_typer(principal_app, name="principal")
 app.add_typer(letters_app, name="dead-letters")
+app.add_typer(standards_app, name="standards")
 app.add_typer(bench_app, name="bench")
 
 

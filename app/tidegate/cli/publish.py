@@ -1,13 +1,22 @@
-"""Control schema and contracts: init, apply."""
+"""Control schema and contracts: init, plan, apply, drift."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidegate import console
-from tidegate.cli.options import Dsn, control, given_dsn, load_settings
+from tidegate.cli.options import Dsn, Json, control, given_dsn, load_settings
 from tidegate.cli.program import app
+from tidegate.errors import TidegateError, UsageError
+
+if TYPE_CHECKING:
+    from tidegate.database import Connection
+    from tidegate.govern.plan_set import PlanSet
+    from tidegate.index.embedding.registry import Embedders
+
+EXIT_CHANGES = 2
 
 
 @app.command()
@@ -29,18 +38,87 @@ def init(
         console.err.print(f'database "{connection.info.dbname}" is ready; next: tidegate apply contracts/')
 
 
+Contracts = Annotated[list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml).")]
+StandardsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--standards",
+        envvar="TIDEGATE_STANDARDS",
+        help="Put these standards in force; all published products follow.",
+        show_default=False,
+    ),
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild",
+        envvar="TIDEGATE_REBUILD",
+        help="Make the chunk table anew where a change cannot be made in place.",
+    ),
+]
+
+
+@app.command()
+def plan(
+    contracts: Contracts,
+    dsn: Dsn = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", envvar="TIDEGATE_OUTPUT", help="Write the plan here, to be applied.", show_default=False
+        ),
+    ] = None,
+    sql: Annotated[bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the exact SQL, in order.")] = False,
+    standards: StandardsFile = None,
+    rebuild: Rebuild = False,
+    json_: Json = False,
+) -> None:
+    """What `apply` would do, and who gains and loses rows by it. Exit 0: nothing, 2: changes, 1: failed."""
+    import json
+
+    from tidegate.govern.matrix import access_changes, count_matrix
+    from tidegate.govern.plan_file import as_json
+    from tidegate.govern.plan_report import plan_sql, print_plan
+
+    with control(dsn) as connection:
+        plans, _ = _planned(connection, contracts, standards, rebuild)
+        matrices = {
+            each.contract.product: count_matrix(connection, each) for each in plans.changing if access_changes(each)
+        }
+        document = as_json(connection, plans, matrices)
+        if output is not None:
+            output.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        if json_:
+            console.print_json(document)
+        elif sql:
+            for line in plan_sql(connection, plans):
+                print(line)
+        else:
+            print_plan(console.out, plans, matrices)
+        if output is not None:
+            console.err.print(console.escape(f"wrote {output}; next: tidegate apply {output}"))
+    if not plans.empty:
+        raise typer.Exit(EXIT_CHANGES)
+
+
 @app.command()
 def apply(
-    contracts: Annotated[list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml).")],
+    contracts: Annotated[
+        list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml), or one plan (plan.json).")
+    ],
     dsn: Dsn = None,
-    rebuild: Annotated[
+    yes: Annotated[
         bool,
         typer.Option(
-            "--rebuild",
-            envvar="TIDEGATE_REBUILD",
-            help="Make the chunk table anew where a change cannot be made in place.",
+            "--yes",
+            "-y",
+            envvar="TIDEGATE_YES",
+            help="Do not ask. Without a terminal needed only where access to a published product widens, or a table "
+            "or column of the index is dropped.",
         ),
     ] = False,
+    standards: StandardsFile = None,
+    rebuild: Rebuild = False,
     sql: Annotated[
         bool,
         typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL that would run; change nothing."),
@@ -54,35 +132,105 @@ def apply(
         ),
     ] = False,
 ) -> None:
-    """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction."""
-    from tidegate.contract.odcs import load_contracts
-    from tidegate.govern.apply import apply_plan
-    from tidegate.govern.plan import ContractUnfit, make_plan
+    """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction.
+
+    Given a plan, runs exactly that plan, or nothing where the database changed since.
+    """
+    from tidegate.govern.plan_file import read_plan_file
+    from tidegate.govern.plan_report import plan_sql
+    from tidegate.govern.plan_set import apply_plans, make_plans, require_unchanged
     from tidegate.index.embedding.registry import Embedders
 
-    loaded = load_contracts(contracts)
-    embedders = Embedders(load_settings())
     with control(dsn) as connection:
-        # All are checked before the first is applied: a contract that does not fit changes nothing.
-        misfits = []
-        for contract in loaded:
-            try:
-                make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
-            except ContractUnfit as misfit:
-                misfits.append(str(misfit))
-        if misfits:
-            raise ContractUnfit("\n".join(misfits))
-        for contract in loaded:
-            plan = make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild)
-            if sql:
-                print(plan.sql(connection) + ";" if plan.steps else f"-- {contract.product}: nothing to do")
-                continue
-            for warning in contract.warnings:
-                console.err.print(f"{contract.product}: warning: {warning}")
-            apply_plan(connection, plan)
-            for line in plan.summary or ("nothing to do",):
-                console.out.print(f"{contract.product}: {line}")
-        if wait and not sql:
+        if _is_plan(contracts):
+            if standards is not None or rebuild:
+                raise UsageError("a plan has its own standards and rebuilds; make another plan")
+            file = read_plan_file(contracts[0])
+            embedders = Embedders(load_settings())
+            plans = make_plans(connection, file.wanted, embedders)
+            require_unchanged(connection, file.statements, plans)
+        else:
+            plans, embedders = _planned(connection, contracts, standards, rebuild)
+            if not sql and not yes:
+                _agree(connection, plans)
+        if sql:
+            for line in plan_sql(connection, plans):
+                print(line)
+            return
+        for each in plans.plans:
+            for warning in each.contract.warnings:
+                console.err.print(console.escape(f"{each.contract.product}: warning: {warning}"))
+        apply_plans(connection, plans, embedders)
+        for each in plans.plans:
+            for line in each.summary if each.steps else ("nothing to do",):
+                console.out.print(console.escape(f"{each.contract.product}: {line}"))
+        if wait:
             from tidegate.observe.backfill import wait_until_live
 
-            wait_until_live(connection, [contract.product for contract in loaded], console.err)
+            wait_until_live(connection, [each.contract.product for each in plans.plans], console.err)
+
+
+def _planned(
+    connection: "Connection", contracts: list[Path], standards: Path | None, rebuild: bool
+) -> "tuple[PlanSet, Embedders]":
+    from tidegate.contract.standards_file import load_standards
+    from tidegate.govern.contract_files import load_against
+    from tidegate.govern.plan_set import Wanted, known_contracts, make_plans
+    from tidegate.index.embedding.registry import Embedders
+
+    loaded = load_against(contracts, known_contracts(connection))
+    wanted = Wanted(loaded, load_standards(standards) if standards else None, rebuild)
+    embedders = Embedders(load_settings())
+    return make_plans(connection, wanted, embedders), embedders
+
+
+def _is_plan(paths: list[Path]) -> bool:
+    plans = [path for path in paths if path.suffix == ".json"]
+    if plans and len(paths) > 1:
+        raise UsageError("one plan at a time, and nothing beside it")
+    return bool(plans)
+
+
+def _agree(connection: "Connection", plans: "PlanSet") -> None:
+    """On a terminal, shows what will be done and asks; elsewhere only what widens or drops needs --yes."""
+    from tidegate.govern.matrix import access_changes, count_matrix
+    from tidegate.govern.plan_report import print_plan
+
+    if plans.empty:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if plans.doubtful:
+            raise NotAgreed("\n".join((*plans.doubtful, "nothing was changed; pass --yes to agree to this")))
+        return
+    matrices = {
+        each.contract.product: count_matrix(connection, each) for each in plans.changing if access_changes(each)
+    }
+    print_plan(console.err, plans, matrices)
+    if not typer.confirm("Apply this?", err=True):
+        raise NotAgreed("nothing was changed")
+
+
+class NotAgreed(TidegateError):
+    """Nobody agreed to the plan."""
+
+
+@app.command()
+def drift(dsn: Dsn = None, json_: Json = False) -> None:
+    """Whether the database is still as it was published: policies, privileges, owners, functions, ways around them.
+
+    Exit 0: it is, 2: it is not (errors or warnings), 1: failed.
+    """
+    from tidegate.govern.drift import find_drift
+
+    with control(dsn) as connection:
+        findings = find_drift(connection)
+    if json_:
+        console.print_json(findings)
+    for finding in () if json_ else findings:
+        console.out.print(console.escape(f"{finding.level}: {finding.object}: {finding.sentence} [{finding.code}]"))
+        if finding.way_out:
+            console.out.print(console.escape(f"    {finding.way_out}"))
+    if not findings and not json_:
+        console.err.print("no drift")
+    if any(finding.level != "info" for finding in findings):
+        raise typer.Exit(EXIT_CHANGES)

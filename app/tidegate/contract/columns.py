@@ -11,6 +11,7 @@ from tidegate.contract.page import Path
 from tidegate.contract.vendor import properties, read_mask
 
 RESTRICTED = "restricted"
+KEY_TYPES = ("smallint", "integer", "bigint", "uuid", "text", "varchar")
 
 
 def read_columns(table: dict[str, Any], findings: Findings) -> tuple[Column, ...]:
@@ -73,15 +74,16 @@ def _column(item: dict[str, Any], path: Path, findings: Findings) -> Column | No
     )
 
 
+def is_key_type(physical_type: str) -> bool:
+    """Whether a column of the type can be a key: its values as text are the same in every session."""
+    known = family(physical_type)
+    plain = base(physical_type) in ("text", "varchar", "character varying")
+    return known in (Family.INTEGER, Family.UUID) or (known is Family.TEXT and plain)
+
+
 def _check_key_type(column: Column, path: Path, findings: Findings) -> None:
-    known = family(column.physical_type)
-    plain = base(column.physical_type) in ("text", "varchar", "character varying")
-    if known not in (Family.INTEGER, Family.UUID) and not (known is Family.TEXT and plain):
-        findings.error(
-            (*path, "physicalType"),
-            f"{column.physical_type} cannot be a key",
-            ("smallint", "integer", "bigint", "uuid", "text", "varchar"),
-        )
+    if not is_key_type(column.physical_type):
+        findings.error((*path, "physicalType"), f"{column.physical_type} cannot be a key", KEY_TYPES)
 
 
 def _positions(keys: list[tuple[str, Any, Path]], findings: Findings) -> dict[str, int]:

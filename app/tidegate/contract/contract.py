@@ -62,7 +62,8 @@ class Latency:
 class Contract:
     """A published or publishable contract, checked. `product` is `domain.table`.
 
-    `text` is the YAML as read, `path` the file it was read from, `warnings` what is legal but odd.
+    `text` is the YAML as read, `path` the file it was read from, `warnings` what is legal but odd, `purpose` what the
+    description says that it is for.
     """
 
     product: str
@@ -81,6 +82,7 @@ class Contract:
     path: str
     text: str
     warnings: tuple[str, ...] = ()
+    purpose: str | None = None
 
     @property
     def table(self) -> str:
@@ -190,5 +192,5 @@ class Contract:
         )
 
 
-_PLAIN = ("product", "domain", "version", "status", "team", "path", "text")
+_PLAIN = ("product", "domain", "version", "status", "team", "path", "text", "purpose")
 _LISTS = ("owners", "roles", "warnings")

@@ -1,6 +1,6 @@
 """The faults of one file, as they are found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tidegate.contract.finding import ContractError, did_you_mean
@@ -8,14 +8,29 @@ from tidegate.contract.page import Page, Path, show
 
 
 class Findings:
-    """Collects errors and warnings of the file `name`; knows where in it each path is."""
+    """Collects errors and warnings of the file `name`; knows where in it each path is.
 
-    def __init__(self, name: str):
+    `load` reads the page when it is first needed: most files have no fault.
+    """
+
+    def __init__(self, name: str, load: Callable[[], Page | None] | None = None):
         self.name = name
-        self.page: Page | None = None
+        self._page: Page | None = None
+        self._load = load
         self.errors: list[ContractError] = []
-        self.warnings: list[str] = []
+        self.notes: list[ContractError] = []
         self._places: set[Path] = set()
+
+    @property
+    def page(self) -> Page | None:
+        """The file's contents with their lines, as far as they could be read."""
+        if self._page is None and self._load is not None:
+            self._page, self._load = self._load(), None
+        return self._page
+
+    @page.setter
+    def page(self, page: Page | None) -> None:
+        self._page = page
 
     def at_line(self, path: Path, line: int, message: str) -> None:
         """An error at a known line."""
@@ -31,7 +46,12 @@ class Findings:
     def warn(self, path: Path, message: str) -> None:
         """Something legal that is probably not meant."""
         line = self.page.line(path) if self.page else 1
-        self.warnings.append(f"{self.name}:{line}: {show(path)}: {message}")
+        self.notes.append(ContractError(self.name, line, show(path), message))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was warned of, as text."""
+        return tuple(map(str, self.notes))
 
     def is_known(self, path: Path) -> bool:
         """Whether an error at `path` or below it is already on the list."""

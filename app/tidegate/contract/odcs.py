@@ -1,6 +1,5 @@
 """Reading contracts: ODCS YAML, checked against the standard and against tidegate's own model."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path as File
 from typing import Any
@@ -17,10 +16,10 @@ from tidegate.contract.page import Path, read_page
 from tidegate.contract.rule import Rule, rule_columns
 from tidegate.contract.standard import validate
 from tidegate.contract.vendor import properties, read_embedding, read_row_access
+from tidegate.contract.version import is_version
 
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 SUFFIXES = (".odcs.yaml", ".odcs.yml")
-_VERSION = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.(?:0|[1-9][0-9]{0,8})){2}(?:-[0-9A-Za-z.-]{1,32})?")
 
 
 def load_contract(path: str | File) -> Contract:
@@ -38,25 +37,31 @@ def load_contracts(paths: str | File | Iterable[str | File]) -> list[Contract]:
     Raises:
         ContractErrors: everything that is wrong with any of them, all at once.
     """
-    given = [File(paths)] if isinstance(paths, str | File) else [File(path) for path in paths]
-    errors: list[ContractError] = []
-    contracts: dict[str, Contract] = {}
-    for file in _files(given, errors):
-        findings = Findings(str(file))
-        contract = _read_file(file, findings)
-        errors += sorted(findings.errors, key=lambda error: error.line)
-        if contract is None:
-            continue
-        if contract.product in contracts:
-            other = contracts[contract.product].path
-            findings.errors.clear()
-            findings.error(("name",), f"{contract.product} already has a contract, in {other}")
-            errors += findings.errors
-        else:
-            contracts[contract.product] = contract
+    read = read_contracts(paths)
+    errors = [error for findings, _ in read for error in findings.errors]
     if errors:
         raise ContractErrors(errors)
-    return list(contracts.values())
+    return [contract for _, contract in read if contract is not None]
+
+
+def read_contracts(paths: str | File | Iterable[str | File]) -> list[tuple[Findings, Contract | None]]:
+    """What was found in each file, and its contract where nothing of it is an error."""
+    given = [File(paths)] if isinstance(paths, str | File) else [File(path) for path in paths]
+    read: list[tuple[Findings, Contract | None]] = []
+    contracts: dict[str, Contract] = {}
+    lost = Findings("")
+    for file in _files(given, lost.errors):
+        findings = Findings(str(file))
+        contract = _read_file(file, findings)
+        findings.errors.sort(key=lambda error: error.line)
+        if contract is not None and contract.product in contracts:
+            other = contracts[contract.product].path
+            findings.error(("name",), f"{contract.product} already has a contract, in {other}")
+            contract = None
+        elif contract is not None:
+            contracts[contract.product] = contract
+        read.append((findings, contract))
+    return [(lost, None), *read] if lost.errors else read
 
 
 def parse_contract(content: bytes, name: str) -> Contract:
@@ -124,7 +129,7 @@ class _Reader:
         properties(document, (), (), findings)
         domain, table = self._product()
         version = findings.text(document.get("version"), ("version",))
-        if version and not _VERSION.fullmatch(version):
+        if version and not is_version(version):
             findings.error(("version",), f"{version!r} is not a version", ("1.0.0", "1.2.3-rc.1"))
         status = document.get("status")
         if status not in STATUSES and not findings.is_known(("status",)):
@@ -181,7 +186,8 @@ class _Reader:
             roles=roles,
             path=findings.name,
             text=text,
-            warnings=tuple(findings.warnings),
+            warnings=findings.warnings,
+            purpose=self._purpose(),
         )
         self._check_secrets(contract, ours["embedding"][1])
         return contract
@@ -224,6 +230,11 @@ class _Reader:
             and str(member.get("role", "")).lower() == "owner"
         ]
         return (name if isinstance(name, str) else None), tuple(owners)
+
+    def _purpose(self) -> str | None:
+        given = self._document.get("description")
+        words = given.get("purpose") if isinstance(given, dict) else given
+        return words if isinstance(words, str) else None
 
     def _latency(self) -> Latency | None:
         found: Latency | None = None

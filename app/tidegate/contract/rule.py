@@ -9,6 +9,8 @@ from tidegate.contract.grammar import parse
 from tidegate.contract.typecheck import Effect, check
 
 Origin = Literal["contract", "standards"]
+STANDARDS_PREFIX = "standards_"
+"""Begins the ids of rules that hold for all domains, and no others: none can be overridden under its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tidegate.contract.findings import Findings
 from tidegate.contract.identifier import is_identifier, is_role, is_source_schema
 from tidegate.contract.membership import Membership
 from tidegate.contract.page import Path
-from tidegate.contract.rule import Rule, read_rule
+from tidegate.contract.rule import STANDARDS_PREFIX, Rule, read_rule
 from tidegate.contract.tokens import RuleSyntaxError
 from tidegate.contract.typecheck import Effect, RuleTypeError
 
@@ -197,6 +197,8 @@ def _read_rule(
     if settings is None:
         return None
     id = _identifier(settings.get("id"), (*path, "id"), findings)
+    if id is not None and id.startswith(STANDARDS_PREFIX):
+        findings.error((*path, "id"), f'ids that begin with "{STANDARDS_PREFIX}" are kept for rules of all domains')
     effect = next((known for known in _EFFECTS if known == settings.get("effect")), None)
     if effect is None:
         given = settings.get("effect")

@@ -144,6 +144,11 @@ def grants(contract: Contract) -> Iterator[Statement]:
     yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(signature, roles)
 
 
+def source_types_grant(contract: Contract) -> Statement:
+    """Lets the owner of the chunk table name the types of the source's schema (enums), before it is made."""
+    return sql.SQL("GRANT USAGE ON SCHEMA {} TO tidegate_owner").format(sql.Identifier(contract.source.schema))
+
+
 def source_grants(contract: Contract) -> Iterator[Statement]:
     """What the worker and the live check need of the source; granted by who owns it."""
     needed = {column.name for column in (*contract.carried_columns, *contract.document_columns)}

@@ -18,7 +18,15 @@ from tidegate.errors import TidegateError
 from tidegate.folder import folder
 from tidegate.sql import script, with_vector_schema
 
-FUNCTION_SCRIPTS: tuple[LiteralString, ...] = ("token", "principal", "catalog", "search", "grants")
+FUNCTION_SCRIPTS: tuple[LiteralString, ...] = (
+    "token",
+    "principal",
+    "catalog",
+    "contract_history",
+    "search",
+    "audit",
+    "grants",
+)
 MIN_SERVER = 150000
 MIN_PGVECTOR = (0, 8)
 

@@ -1,20 +1,27 @@
 """A contract against the database: what would have to be done, as the statements that do it."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tidegate.contract.change import Change, ChangeClass, gravest
 from tidegate.contract.contract import Column, Contract
+from tidegate.contract.diff import diff
+from tidegate.contract.standards import Standards, ungoverned
 from tidegate.database import Connection, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.rule_catalog import compiled_rules
+from tidegate.govern.standards import published_standards
+from tidegate.govern.version_gate import version_problems
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import queries
 
@@ -27,10 +34,12 @@ class ContractUnfit(TidegateError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of a plan. `as_owner`: run as tidegate_owner, else as the login that applies."""
+    """One statement of a plan. `as_owner`: run as tidegate_owner, else as the login that applies. `locks`: it locks
+    the chunk table against readers; these come last, so that the lock is short."""
 
     statement: sql.Composed
     as_owner: bool = True
+    locks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,9 @@ class Plan:
     Attributes:
         summary: what it does, a line each.
         backfill: whether the source's rows are read again.
+        published: the contract in force; None where the product is new.
+        changes: what the new contract changes of it.
+        drops: the tables and columns of the index that are gone afterwards.
     """
 
     contract: Contract
@@ -47,31 +59,91 @@ class Plan:
     steps: tuple[Step, ...]
     summary: tuple[str, ...]
     backfill: bool
+    published: Contract | None = None
+    changes: tuple[Change, ...] = ()
+    drops: tuple[str, ...] = ()
+    new_roles: frozenset[str] = frozenset()
+    new_readers: frozenset[str] = frozenset()
+
+    @property
+    def change_class(self) -> ChangeClass | None:
+        """The gravest of the changes; None for a new product, or an unchanged contract."""
+        return gravest(self.changes)
+
+    @property
+    def widens(self) -> bool:
+        """Whether somebody may see more of a product that is published already."""
+        return any(change.kind is ChangeClass.WIDENS for change in self.changes)
 
     def sql(self, connection: Connection | None = None) -> str:
         """The statements as text, in order."""
         return ";\n".join(step.statement.as_string(connection) for step in self.steps)
 
 
-def make_plan(connection: Connection, contract: Contract, embedder: Embedder, *, rebuild: bool = False) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a contract is planned under.
+
+    Attributes:
+        standards: hold for every contract; None: none are in force.
+        roles: taken for existing, since an earlier plan of the same set creates them.
+        readers: taken for members of tidegate_reader, likewise.
+        actor: whom the audit names, where it is not the login that applies.
+    """
+
+    standards: Standards | None = None
+    roles: frozenset[str] = field(default_factory=frozenset)
+    readers: frozenset[str] = field(default_factory=frozenset)
+    actor: str | None = None
+
+
+def setting_in_force(connection: Connection, actor: str | None = None) -> Setting:
+    """The standards that the database has."""
+    published = published_standards(connection)
+    return Setting(published.standards if published else None, actor=actor)
+
+
+def make_plan(
+    connection: Connection,
+    contract: Contract,
+    embedder: Embedder,
+    *,
+    rebuild: bool = False,
+    setting: Setting | None = None,
+) -> Plan:
     """Compares the contract with the database.
 
     Args:
         rebuild: make the chunk table anew, where a change cannot be made in place.
+        setting: what it is planned under; by default the standards that are in force.
 
     Raises:
         ContractUnfit: every way in which the contract does not fit source, model or database, at once.
         EmbedderUnavailable: a remote model could not be asked for its dimension.
     """
-    return _Planner(connection, contract, embedder, rebuild).plan()
+    setting = setting or setting_in_force(connection)
+    if setting.standards is not None:
+        refused = setting.standards.errors(contract)
+        if refused:
+            raise ContractUnfit("\n".join(refused))
+        contract = setting.standards.govern(contract)
+    else:
+        contract = ungoverned(contract)
+    return _Planner(connection, contract, embedder, rebuild, setting).plan()
 
 
 class _Planner:
-    def __init__(self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool):
+    def __init__(
+        self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool, setting: Setting
+    ):
         self._connection = connection
         self._contract = contract
         self._embedder = embedder
         self._rebuild = rebuild
+        self._setting = setting
+        self._new_roles: set[str] = set()
+        self._new_readers: set[str] = set()
+        self._drops: list[str] = []
         self._static = queries("govern")
         self._steps: list[Step] = []
         self._summary: list[str] = []
@@ -95,8 +167,11 @@ class _Planner:
         if existing is not None and (self._rebuild or published is None):
             self._own(sql.SQL("DROP TABLE {}").format(table_of.chunk_table(contract)))
             self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
+            self._drops.append(f"table {contract.chunk_schema}.{contract.table}")
             existing = None
+        begun = len(self._steps)
         if existing is None:
+            self._as_login(table_of.source_types_grant(contract))
             self._own(*table_of.create_schema(contract))
             self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
@@ -109,12 +184,20 @@ class _Planner:
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
         policy_change = self._change_policies(held)
+        # On a table that people read, what locks them out comes after everything that does not.
+        late: list[Step] = []
+        if existing is not None:
+            late = [replace(step, locks=True) for step in self._steps[begun:]]
+            del self._steps[begun:]
         if published is None or existing is None or spec != published[1] or policy_change:
             self._as_login(*table_of.source_grants(contract))
             self._own(*table_of.functions(contract), *table_of.grants(contract))
             if published is not None:
                 self._withdraw(Contract.from_spec(published[1]))
+            dropping = len(self._steps)
             self._drop_columns(existing, published)
+            late += [replace(step, locks=True) for step in self._steps[dropping:]]
+            del self._steps[dropping:]
         if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
             self._as_login(
                 sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
@@ -123,11 +206,27 @@ class _Planner:
             )
             self._summary.append(f"adds {contract.source.schema}.{contract.source.table} to the publication")
             backfill = True
-        if self._steps or published is None or suspended or spec != published[1]:
-            self._publish(spec, backfill, forget=existing is None)
+        old: Contract | None = None
+        changes: tuple[Change, ...] = ()
+        if self._steps or late or published is None or suspended or spec != published[1]:
+            old = Contract.from_spec(published[1]) if published is not None else None
+            changes = diff(old, contract).changes if old is not None else ()
+            self._publish(spec, backfill, late, old, changes, forget=existing is None)
+        self._steps += late
         if backfill:
             self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
-        return Plan(contract, self._dimension, tuple(self._steps), tuple(self._summary), backfill)
+        return Plan(
+            contract,
+            self._dimension,
+            tuple(self._steps),
+            tuple(self._summary),
+            backfill,
+            old,
+            changes,
+            tuple(self._drops),
+            frozenset(self._new_roles),
+            frozenset(self._new_readers),
+        )
 
     def _check(self) -> None:
         contract = self._contract
@@ -150,6 +249,7 @@ class _Planner:
         )
         if taken is not None:
             problems.append(f"its table is already published as product {taken[0]}")
+        problems += version_problems(self._connection, contract)
         self._unfit(problems)
 
     def _source_problems(self, source: Sequence[Any]) -> Iterator[str]:
@@ -228,12 +328,16 @@ class _Planner:
             named += [role for role in rule.to if role not in named]
         there = {row[0] for row in self._connection.execute(self._static["role_exists"], {"roles": named})}
         readers = {row[0] for row in self._connection.execute(self._static["reader_members"], {"roles": named})}
+        there |= self._setting.roles
+        readers |= self._setting.readers
         for role in named:
             if role not in there:
+                self._new_roles.add(role)
                 self._as_login(*table_of.create_role(role))
                 self._summary.append(f"creates the group role {role}, without members")
         for role in table_of.reading_roles(self._contract):
             if role not in readers:
+                self._new_readers.add(role)
                 self._as_login(*table_of.admit_reader(role))
                 self._summary.append(f"lets {role} use tidegate's functions and views")
 
@@ -287,6 +391,7 @@ class _Planner:
         for name in dropped:
             self._own(*table_of.drop_column(self._contract, name))
             self._summary.append(f"drops the column {name}, which nothing needs any more")
+            self._drops.append(f"column {name} of {self._contract.chunk_schema}.{self._contract.table}")
 
     def _change_policies(self, held: Mapping[str, str | None]) -> bool:
         """Brings tidegate's policies to the contract's; others are not touched. Restrictive ones come first
@@ -344,7 +449,16 @@ class _Planner:
         self._own(*withdrawal.withdraw_readers(contract, roles), *withdrawal.drop_old_live_function(old, contract))
         self._as_login(*withdrawal.withdraw_columns(old, contract, columns))
 
-    def _publish(self, spec: Mapping[str, Any], backfill: bool, *, forget: bool) -> None:
+    def _publish(
+        self,
+        spec: Mapping[str, Any],
+        backfill: bool,
+        late: Sequence[Step],
+        old: Contract | None,
+        changes: Sequence[Change],
+        *,
+        forget: bool,
+    ) -> None:
         contract = self._contract
         latency = contract.latency
         common = {
@@ -353,7 +467,12 @@ class _Planner:
             "contract": Jsonb(spec),
             "text": contract.text,
         }
-        statements = ";\n".join(step.statement.as_string(self._connection) for step in self._steps)
+        statements = ";\n".join(step.statement.as_string(self._connection) for step in (*self._steps, *late))
+        kind = gravest(tuple(changes))
+        listed = [
+            {"class": change.kind, "what": change.what, "sentence": change.sentence, "bump": change.bump.name}
+            for change in changes
+        ]
         if forget:
             self._own(_bind(self._static["forget_rows"], {"product": contract.product}))
         self._own(
@@ -379,7 +498,21 @@ class _Planner:
             _bind(
                 self._static["record_rules"], {"product": contract.product, "rules": Jsonb(compiled_rules(contract))}
             ),
-            _bind(self._static["record"], {**common, "statements": statements}),
+            _bind(
+                self._static["record"],
+                {**common, "statements": statements, "change_class": kind, "changes": Jsonb(listed)},
+            ),
+            _bind(
+                queries("audit_log")["record_apply"],
+                {
+                    "actor": self._setting.actor,
+                    "product": contract.product,
+                    "version": contract.version,
+                    "change_class": kind or ("new" if old is None else None),
+                    "before": Jsonb(_reference(old)) if old is not None else None,
+                    "after": Jsonb(_reference(contract) | {"statements_sha256": _sha256(statements)}),
+                },
+            ),
         )
         self._own(_bind(self._static["announce"], {}))
         self._summary.append(f"publishes {contract.product} {contract.version}")
@@ -428,3 +561,13 @@ def _bind(statement: LiteralString, parameters: Mapping[str, Any]) -> sql.Compos
         name, _, rest = after.partition(")s")
         parts += [sql.SQL(before), sql.Literal(parameters[name])]
     return sql.Composed([*parts, sql.SQL(rest)])
+
+
+def _reference(contract: Contract) -> dict[str, str]:
+    """How the audit names a contract: its version, the hash under which it is kept, and that of all it says."""
+    spec = json.dumps(contract.to_spec(), sort_keys=True, ensure_ascii=False)
+    return {"version": contract.version, "contract_sha256": _sha256(contract.text), "spec_sha256": _sha256(spec)}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

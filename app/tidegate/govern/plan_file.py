@@ -1,0 +1,91 @@
+"""Plans as files: what an administrator reviewed is what runs, or nothing."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.contract.odcs import parse_contract
+from tidegate.contract.standards_file import parse_standards
+from tidegate.database import Connection
+from tidegate.errors import UsageError
+from tidegate.govern.matrix import Matrix
+from tidegate.govern.plan_set import PlanSet, Wanted, statements
+
+FORMAT = 1
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A plan as read: what it wants, and per product the statements (text, as owner) that were reviewed."""
+
+    wanted: Wanted
+    statements: dict[str, list[tuple[str, bool]]]
+
+
+def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix]) -> Json:
+    """The plan as a file has it, and as `plan --json` prints it."""
+    ran = statements(connection, plans)
+    return {
+        "tidegate_plan": FORMAT,
+        "database": connection.info.dbname,
+        "rebuild": plans.wanted.rebuild,
+        "standards": None if plans.standards is None else plans.standards.text,
+        "contracts": [
+            {"path": contract.path, "text": contract.text} for contract in plans.wanted.contracts
+        ],
+        "standards_statements": [_statement(*each) for each in ran.get("standards", ())],
+        "products": [
+            {
+                "product": plan.contract.product,
+                "version": plan.contract.version,
+                "published_version": plan.published.version if plan.published else None,
+                "class": plan.change_class,
+                "changes": [
+                    {"class": change.kind, "what": change.what, "sentence": change.sentence} for change in plan.changes
+                ],
+                "summary": list(plan.summary),
+                "drops": list(plan.drops),
+                "statements": [_statement(*each) for each in ran[plan.contract.product]],
+                "matrix": matrices[plan.contract.product].as_json() if plan.contract.product in matrices else None,
+            }
+            for plan in plans.changing
+        ],
+    }
+
+
+def read_plan_file(path: Path) -> PlanFile:
+    """Reads a plan.
+
+    Raises:
+        UsageError: it is no plan of tidegate, or of another format.
+        ContractErrors: a contract in it does not pass.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["tidegate_plan"] != FORMAT:
+            raise UsageError(f'{path}: plan format {document["tidegate_plan"]} is not this release\'s; plan again')
+        wanted = Wanted(
+            tuple(parse_contract(each["text"].encode(), each["path"]) for each in document["contracts"]),
+            None
+            if document["standards"] is None
+            else parse_standards(document["standards"].encode(), f"{path}: standards"),
+            bool(document["rebuild"]),
+        )
+        planned = {each["product"]: _read(each["statements"]) for each in document["products"]}
+        if document["standards_statements"]:
+            planned["standards"] = _read(document["standards_statements"])
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f'{path} is no plan; "tidegate plan contracts/ -o plan.json" writes one') from None
+    return PlanFile(wanted, planned)
+
+
+def _statement(text: str, as_owner: bool) -> Json:
+    return {"sql": text, "as_owner": as_owner}
+
+
+def _read(given: list[Json]) -> list[tuple[str, bool]]:
+    return [(each["sql"], each["as_owner"]) for each in given]

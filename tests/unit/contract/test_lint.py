@@ -1,0 +1,149 @@
+"""Lint: everything of all files, with its line, in each form."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from tests.conftest import SIMPLE_CONTRACT
+
+from tidegate.contract.lint import LintResult, lint
+from tidegate.contract.lint_report import as_github, as_json, as_sarif, as_text
+from tidegate.contract.standards_file import default_standards
+
+LINES = SIMPLE_CONTRACT.splitlines()
+OWNER, VERSION = LINES.index("team:") + 1, LINES.index("version: 1.0.0") + 1
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> LintResult:
+    """One file that is wrong by itself, one by the standards, one only odd, one that cannot be read."""
+    write = {
+        "a.odcs.yaml": SIMPLE_CONTRACT.replace("version: 1.0.0", "version: first").replace("kind: Data", "kind: Date"),
+        "b.odcs.yaml": SIMPLE_CONTRACT.replace("role: owner", "role: member").replace("team.note", "team.b"),
+        "c.odcs.yaml": SIMPLE_CONTRACT.replace("team.note", "team.c"),
+        "d.odcs.yaml": "a: [",
+    }
+    for name, text in write.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return lint(tmp_path, default_standards())
+
+
+def test_a_bad_file_hides_no_others_faults(result: LintResult) -> None:
+    found = {
+        (Path(finding.place.file).name, finding.place.line, finding.check, str(finding.severity))
+        for finding in result.findings
+        if finding.check != "text_classification"
+    }
+    assert found == {
+        ("a.odcs.yaml", VERSION, "contract", "error"),
+        ("a.odcs.yaml", 2, "contract", "error"),
+        ("b.odcs.yaml", OWNER, "owner", "error"),
+        ("d.odcs.yaml", 1, "contract", "error"),
+    }
+    assert len(result.files) == 4
+    assert result.fails(strict=False)
+
+
+def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
+    (tmp_path / "c.odcs.yaml").write_text(SIMPLE_CONTRACT, encoding="utf-8")
+    result = lint(tmp_path, default_standards())
+    assert {str(finding.severity) for finding in result.findings} == {"warning"}
+    assert not result.fails(strict=False)
+    assert result.fails(strict=True)
+
+
+def test_two_contracts_of_one_product_and_an_empty_folder(tmp_path: Path) -> None:
+    assert "no contract in this folder" in as_text(lint(tmp_path, default_standards()))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.odcs.yaml").write_text(SIMPLE_CONTRACT, encoding="utf-8")
+    assert "team.note already has a contract" in as_text(lint(tmp_path, default_standards()))
+
+
+def test_text_and_json(result: LintResult) -> None:
+    lines = as_text(result).splitlines()
+    assert len(lines) == len(result.findings)
+    assert any(
+        line.endswith("[owner]") and f"b.odcs.yaml:{OWNER}: error: team: team.b has no owner" in line for line in lines
+    )
+    data = as_json(result)
+    assert data["errors"] == 4
+    assert data["warnings"] == len(result.findings) - 4
+    assert json.loads(json.dumps(data))["findings"][0].keys() == {
+        "file", "line", "path", "severity", "check", "message", "allowed",
+    }  # fmt: skip
+
+
+def test_github_commands_are_escaped(tmp_path: Path) -> None:
+    odd = tmp_path / "a,b:c%.odcs.yaml"
+    odd.write_text(SIMPLE_CONTRACT.replace("version: 1.0.0", 'version: "1\\n%2"'), encoding="utf-8")
+    commands = as_github(lint(odd, default_standards())).splitlines()
+    assert all(command.startswith(("::error file=", "::warning file=")) for command in commands)
+    assert f"a%2Cb%3Ac%25.odcs.yaml,line={VERSION},title=tidegate contract::version: " in commands[0]
+    assert "%252" in commands[0]
+
+
+REQUIRED_OF_SARIF = {
+    # The required parts of the OASIS schema sarif-schema-2.1.0 for what is used here.
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "version": {"const": "2.1.0"},
+        "$schema": {"type": "string", "format": "uri"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool", "results"],
+                "properties": {
+                    "tool": {
+                        "required": ["driver"],
+                        "properties": {
+                            "driver": {
+                                "required": ["name"],
+                                "properties": {
+                                    "rules": {"uniqueItems": True, "items": {"required": ["id"], "properties": {"shortDescription": {"required": ["text"]}}}},
+                                    "informationUri": {"type": "string", "pattern": "^https://"},
+                                },
+                            }
+                        },
+                    },
+                    "columnKind": {"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                    "results": {
+                        "items": {
+                            "required": ["message"],
+                            "properties": {
+                                "ruleIndex": {"type": "integer", "minimum": 0},
+                                "level": {"enum": ["none", "note", "warning", "error"]},
+                                "message": {"required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}},
+                                "locations": {
+                                    "minItems": 1,
+                                    "items": {
+                                        "properties": {
+                                            "physicalLocation": {
+                                                "required": ["artifactLocation"],
+                                                "properties": {
+                                                    "artifactLocation": {"properties": {"uri": {"pattern": "^[^ %]*(%[0-9A-F]{2}[^ %]*)*$"}}},
+                                                    "region": {"properties": {"startLine": {"type": "integer", "minimum": 1}}},
+                                                },
+                                            }
+                                        }
+                                    },
+                                },
+                            },
+                        }
+                    },
+                },
+            },
+        },
+    },
+}  # fmt: skip
+
+
+def test_sarif(result: LintResult) -> None:
+    document = json.loads(as_sarif(result, "0.1.0"))
+    jsonschema.Draft7Validator(REQUIRED_OF_SARIF).validate(document)
+    run = document["runs"][0]
+    assert len(run["results"]) == len(result.findings)
+    names = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert all(names[found["ruleIndex"]] == found["ruleId"] for found in run["results"])
