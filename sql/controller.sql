@@ -1,6 +1,7 @@
 -- may_publish --
--- Whether this session can act as the owner of what a contract makes; a team's login cannot.
-SELECT coalesce((SELECT pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_catalog.pg_roles r WHERE r.rolname = 'tidegate_owner'), false);
+-- Whether this session can act as the owner of what a contract makes; a team's login cannot. Without that role
+-- nothing is initialised, and whoever goes on is told so.
+SELECT coalesce((SELECT pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') FROM pg_catalog.pg_roles r WHERE r.rolname = 'tidegate_owner'), true);
 
 -- waiting --
 SELECT s.submission_id FROM tidegate.submission s
@@ -15,8 +16,19 @@ SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended('tidegate.submi
 
 -- submission --
 SELECT s.submission_id, s.kind, s.domain, s.product, s.file_name, s.contract_text, s.rebuild, s.submitted_by, s.state, d.team_role, d.review
-FROM tidegate.submission s JOIN tidegate.domain d USING (domain)
+FROM tidegate.submission s LEFT JOIN tidegate.domain d USING (domain)
 WHERE s.submission_id = %(id)s;
+
+-- refuse --
+UPDATE tidegate.submission
+SET state = 'refused', outcome = %(outcome)s, decided_by = session_user, decided_at = clock_timestamp()
+WHERE submission_id = %(id)s AND state IN ('submitted', 'review');
+
+-- outcome --
+SELECT s.state, s.outcome, s.plan FROM tidegate.submissions s WHERE s.submission_id = %(id)s;
+
+-- submit --
+SELECT tidegate.submit(%(kind)s, %(domain)s, %(product)s, %(file_name)s, %(text)s, %(rebuild)s);
 
 -- still_in_team --
 SELECT EXISTS (SELECT FROM pg_catalog.pg_roles l JOIN pg_catalog.pg_roles t ON t.rolname = %(team)s

@@ -14,6 +14,7 @@ from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
 from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
+from tidegate.govern.controller import Controller
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import published
 from tidegate.index.worker import Worker
@@ -96,13 +97,28 @@ def run_until(
     embedders: Embedders,
     started: Callable[[Pipeline], None] = lambda _: None,
 ) -> None:
-    """Runs pipelines, one after the other fails, until `stop` is set.
+    """Runs pipelines, one after the other fails, until `stop` is set; and decides what domain teams hand in.
 
     A database that is away is waited for; what needs a person is raised.
 
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
+    controller = Controller(dsn, embedders)
+    controller.start()
+    try:
+        _run_pipelines(stop, dsn, settings, embedders, started)
+    finally:
+        controller.stop()
+
+
+def _run_pipelines(
+    stop: threading.Event,
+    dsn: str,
+    settings: Settings,
+    embedders: Embedders,
+    started: Callable[[Pipeline], None],
+) -> None:
     pause = _RESTART_FIRST_S
     first = True
     while not stop.is_set():

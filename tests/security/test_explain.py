@@ -195,7 +195,9 @@ class TestARow:
         (found,) = admin.execute("SELECT tidegate.explain_access(%s, 'team.note', '1')", [alice]).fetchone() or ()
         assert (found["sees"], found["index"]["compared"]) == (True, False)
         assert any("was not compared" in reason for reason in found["because"])
-        assert admin.execute("SELECT role FROM tidegate.who_can_see('team.note', '1') WHERE role = %s", [alice]).fetchone()
+        assert admin.execute(
+            "SELECT role FROM tidegate.who_can_see('team.note', '1') WHERE role = %s", [alice]
+        ).fetchone()
         assert admin.execute("SELECT current_user").fetchone() == (admin.info.user,)
 
 
@@ -240,7 +242,9 @@ class TestOthers:
         published.admin.execute(
             "INSERT INTO tidegate.token_issuer (issuer, audience, role_map) VALUES ('https://id', 'x', '{\"r\": \"note_reader\"}'), ('https://other', 'x', '{}')"
         )
-        rows = published.tide.rows("SELECT role, how, login, rules, sees, finds FROM tidegate.who_can_see('team.note', '{\"id\": 1}')")
+        rows = published.tide.rows(
+            "SELECT role, how, login, rules, sees, finds FROM tidegate.who_can_see('team.note', '{\"id\": 1}')"
+        )
         assert (alice, "rule", True, ["readers"], True, True) in rows
         assert (dba, "bypassrls", True, [], True, False) in rows
         assert ("postgres", "superuser", True, [], True, False) in rows
@@ -251,8 +255,10 @@ class TestOthers:
 
 def test_composite_keys_and_awkward_values(world: World) -> None:
     admin = world.admin
-    admin.execute("DROP TABLE team.note; CREATE TABLE team.note (id bigint, region text, title text, body text, price numeric(10,2), secret text, PRIMARY KEY (id, region))")
-    document = yaml.safe_load(contract({**ALLOW, "when": ""}))
+    admin.execute(
+        "DROP TABLE team.note; CREATE TABLE team.note (id bigint, region text, title text, body text, price numeric(10,2), secret text, PRIMARY KEY (id, region))"
+    )
+    document = yaml.safe_load(contract({"id": "all", "effect": "allow", "to": ["note_reader"]}))
     region = next(column for column in document["schema"][0]["properties"] if column["name"] == "region")
     region |= {"primaryKey": True, "primaryKeyPosition": 2}
     world.publish(yaml.safe_dump(document))

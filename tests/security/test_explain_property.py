@@ -6,8 +6,19 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from tests.security.test_rules_property import CASES, CHUNKS, PERSON, ROLES, Case, cases, contract_of, ids, set_up, undone
-from tests.security.test_rules_property import world as world
+from tests.security.test_rules_property import (
+    CASES,
+    CHUNKS,
+    PERSON,
+    ROLES,
+    Case,
+    cases,
+    contract_of,
+    ids,
+    set_up,
+    undone,
+    world,  # noqa: F401 (a fixture)
+)
 
 from tidegate.contract.contract import Contract
 from tidegate.govern.rule_catalog import compiled_rules
@@ -48,7 +59,9 @@ def test_a_verdict_is_what_row_level_security_shows(world: psycopg.Connection, c
         catalogue(world, contract)
         numbers = range(1, len(case.rows) + 1)
         says = {
-            number: explained(world, "SELECT tidegate.explain_access(%s, %s, %s)", PERSON, contract.product, Jsonb(number))
+            number: explained(
+                world, "SELECT tidegate.explain_access(%s, %s, %s)", PERSON, contract.product, Jsonb(number)
+            )
             for number in numbers
         }
         given_says = {
@@ -62,7 +75,9 @@ def test_a_verdict_is_what_row_level_security_shows(world: psycopg.Connection, c
         seers = {
             number
             for number in numbers
-            for (role, how) in world.execute("SELECT role, how FROM tidegate.who_can_see(%s, %s)", [contract.product, Jsonb(number)])
+            for (role, how) in world.execute(
+                "SELECT role, how FROM tidegate.who_can_see(%s, %s)", [contract.product, Jsonb(number)]
+            )
             if (role, how) == (PERSON, "rule")
         }
         in_all = explained(world, "SELECT tidegate.explain_access(%s, %s)", PERSON, contract.product)

@@ -8,6 +8,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, control, given_dsn, load_settings
 from tidegate.cli.program import app
+from tidegate.errors import UsageError
 
 
 @app.command()
@@ -31,7 +32,12 @@ def init(
 
 @app.command()
 def apply(
-    contracts: Annotated[list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml).")],
+    contracts: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Contract files or folders (*.odcs.yaml); with --submitted numbers of submissions.", show_default=False
+        ),
+    ] = None,
     dsn: Dsn = None,
     rebuild: Annotated[
         bool,
@@ -53,8 +59,29 @@ def apply(
             help='Wait until the rows are indexed by a running "tidegate run".',
         ),
     ] = False,
+    submitted: Annotated[
+        bool,
+        typer.Option("--submitted", envvar="TIDEGATE_SUBMITTED", help="Apply what domain teams handed in; none: all."),
+    ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", envvar="TIDEGATE_NO_WAIT", help="Of a team: hand in, and do not wait."),
+    ] = False,
 ) -> None:
-    """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction."""
+    """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction.
+
+    The login of a domain's team hands them in instead, for "tidegate run" or an administrator.
+    """
+    from tidegate.cli import domain
+
+    if submitted:
+        domain.decide_submitted(dsn, [str(number) for number in contracts or ()])
+        return
+    if not contracts:
+        raise UsageError("no contracts: name files or folders (*.odcs.yaml)")
+    if domain.hands_in(dsn):
+        domain.hand_in_contracts(dsn, contracts, "apply", rebuild=rebuild, sql=sql, wait=not no_wait)
+        return
     from tidegate.contract.odcs import load_contracts
     from tidegate.govern.apply import apply_plan
     from tidegate.govern.plan import ContractUnfit, make_plan

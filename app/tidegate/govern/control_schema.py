@@ -18,7 +18,15 @@ from tidegate.errors import TidegateError
 from tidegate.folder import folder
 from tidegate.sql import script, with_vector_schema
 
-FUNCTION_SCRIPTS: tuple[LiteralString, ...] = ("principal", "catalog", "search", "explain", "submission", "lineage", "grants")
+FUNCTION_SCRIPTS: tuple[LiteralString, ...] = (
+    "principal",
+    "catalog",
+    "search",
+    "explain",
+    "submission",
+    "lineage",
+    "grants",
+)
 MIN_SERVER = 150000
 MIN_PGVECTOR = (0, 8)
 
