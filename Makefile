@@ -44,5 +44,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo 'Setting up $(VENV) for tests (about two minutes the first time) …' >&2
-	@$(PIP) --editable '.[embedded,llm,dev]'
+	@$(PIP) --editable '.[embedded,llm,lineage,dev]'
 	@touch $@ $(VENV)/.demo

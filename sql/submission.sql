@@ -10,6 +10,11 @@ $$;
 COMMENT ON FUNCTION tidegate.in_team_of(text, text, text) IS
     'Whether a login, acting as a role, is of the domain''s team. Definer: reads the domains; not for readers: it takes who asks.';
 
+CREATE OR REPLACE FUNCTION tidegate.in_team(domain text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.in_team_of(session_user, tidegate.session_role(), domain) $$;
+COMMENT ON FUNCTION tidegate.in_team(text) IS 'Whether the caller is of the domain''s team. Definer as tidegate.in_team_of is.';
+
 CREATE OR REPLACE FUNCTION tidegate.submit(
     kind text, domain text, product text, file_name text, contract_text text, rebuild boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -17,7 +22,7 @@ AS $$
 DECLARE
     number bigint;
 BEGIN
-    IF NOT coalesce(tidegate.in_team_of(session_user, tidegate.session_role(), submit.domain), false) THEN
+    IF NOT coalesce(tidegate.in_team(submit.domain), false) THEN
         RAISE EXCEPTION 'role "%" is not of the team of domain "%"', tidegate.session_role(), submit.domain
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'An administrator names a domain''s team with "tidegate domain add", and admits people with GRANT <team role> TO <login>.';
@@ -46,10 +51,10 @@ COMMENT ON FUNCTION tidegate.oversees() IS 'Whether the caller is an administrat
 CREATE OR REPLACE VIEW tidegate.submissions WITH (security_barrier) AS
 SELECT s.submission_id, s.kind, s.domain, s.product, s.file_name, s.rebuild, s.submitted_by, s.submitted_at, s.state, s.outcome, s.plan, s.decided_by, s.decided_at
 FROM tidegate.submission s
-WHERE tidegate.in_team_of(session_user, tidegate.session_role(), s.domain) OR tidegate.oversees();
+WHERE tidegate.in_team(s.domain) OR tidegate.oversees();
 COMMENT ON VIEW tidegate.submissions IS 'What became of the contracts that the caller''s team handed in; administrators see all.';
 
 CREATE OR REPLACE VIEW tidegate.my_domains WITH (security_barrier) AS
 SELECT d.domain, d.team_role, d.review FROM tidegate.domain d
-WHERE tidegate.in_team_of(session_user, tidegate.session_role(), d.domain);
+WHERE tidegate.in_team(d.domain);
 COMMENT ON VIEW tidegate.my_domains IS 'The domains of whose team the caller is.';

@@ -18,6 +18,8 @@ from tidegate.govern.controller import Controller
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import published
 from tidegate.index.worker import Worker
+from tidegate.observe.backfill_lineage import BackfillLineage
+from tidegate.observe.lineage import Lineage
 from tidegate.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Pipeline:
 
     def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
         self._dsn = _complete(dsn)
+        self._lineage = BackfillLineage(Lineage(settings.openlineage))
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
@@ -53,7 +56,7 @@ class Pipeline:
             ),
         )
         self._acknowledgements: Acknowledgements[Any] = Acknowledgements()
-        self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements)
+        self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements, self._lineage)
         self._engine = EmbeddedEngine(config, self._worker, self._acknowledgements)
 
     def start(self) -> None:
@@ -79,6 +82,7 @@ class Pipeline:
             self._acknowledgements.wait_until_acknowledged(3.0)
         self._engine.stop()
         self._worker.stop()
+        self._lineage.close()
         return drained
 
     def _provoke_batch(self) -> None:
@@ -104,7 +108,7 @@ def run_until(
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
-    controller = Controller(dsn, embedders)
+    controller = Controller(dsn, embedders, Lineage(settings.openlineage))
     controller.start()
     try:
         _run_pipelines(stop, dsn, settings, embedders, started)

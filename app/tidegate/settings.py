@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Chunks from which a product gets an HNSW index; below, exact search is as quick.",
     )
+    openlineage: str | None = Field(
+        None, description="Where lineage is told: file:PATH or http(s)://host:port of an OpenLineage endpoint."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 
     @field_validator("log_level", mode="before")

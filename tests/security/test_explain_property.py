@@ -17,7 +17,6 @@ from tests.security.test_rules_property import (
     ids,
     set_up,
     undone,
-    world,  # noqa: F401 (a fixture)
 )
 
 from tidegate.contract.contract import Contract

@@ -72,10 +72,10 @@ def domain_list(dsn: Dsn = None, json_: Json = False) -> None:
 
 
 @submissions_app.callback(invoke_without_command=True)
-def submissions(context: typer.Context) -> None:
+def submissions(context: typer.Context, dsn: Dsn = None, json_: Json = False) -> None:
     """Contracts that teams handed in: list (also without a command), refuse. Applied: tidegate apply --submitted."""
     if context.invoked_subcommand is None:
-        submissions_list()
+        submissions_list(dsn=dsn, json_=json_)
 
 
 @submissions_app.command("list")
@@ -180,10 +180,12 @@ def decide_submitted(dsn: str | None, numbers: list[str]) -> None:
     """`tidegate apply --submitted [N …]`: decides these submissions, or all that wait."""
     from tidegate.govern.controller import Controller
     from tidegate.index.embedding.registry import Embedders
+    from tidegate.observe.lineage import Lineage
 
     if not all(number.isdecimal() for number in numbers):
         raise UsageError("--submitted takes the numbers of submissions, or nothing: all that wait")
-    controller = Controller(given_dsn(dsn), Embedders(load_settings()))
+    settings = load_settings()
+    controller = Controller(given_dsn(dsn), Embedders(settings), Lineage(settings.openlineage))
     with control(dsn) as connection:
         if numbers:
             chosen = [int(number) for number in numbers]

@@ -86,9 +86,12 @@ def apply(
     from tidegate.govern.apply import apply_plan
     from tidegate.govern.plan import ContractUnfit, make_plan
     from tidegate.index.embedding.registry import Embedders
+    from tidegate.observe.lineage import Lineage
 
     loaded = load_contracts(contracts)
-    embedders = Embedders(load_settings())
+    settings = load_settings()
+    embedders = Embedders(settings)
+    lineage = Lineage(settings.openlineage)
     with control(dsn) as connection:
         # All are checked before the first is applied: a contract that does not fit changes nothing.
         misfits = []
@@ -106,7 +109,8 @@ def apply(
                 continue
             for warning in contract.warnings:
                 console.err.print(f"{contract.product}: warning: {warning}")
-            apply_plan(connection, plan)
+            with lineage.applying(connection, plan):
+                apply_plan(connection, plan)
             for line in plan.summary or ("nothing to do",):
                 console.out.print(f"{contract.product}: {line}")
         if wait and not sql:

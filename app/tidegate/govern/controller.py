@@ -23,6 +23,7 @@ from tidegate.govern.review import why_review
 from tidegate.govern.submission import Outcome, may_publish
 from tidegate.govern.team import NotYours, Team, check
 from tidegate.index.embedding.registry import Embedders
+from tidegate.observe.lineage import Lineage
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ _RETRY_S = 5.0
 class Controller:
     """Decides submissions. `start` takes them as they come, in a thread of its own."""
 
-    def __init__(self, dsn: str, embedders: Embedders):
+    def __init__(self, dsn: str, embedders: Embedders, lineage: Lineage):
         self._dsn = dsn
+        self._lineage = lineage
         self._embedders = embedders
         self._static = queries("controller")
         self._stopping = threading.Event()
@@ -97,7 +99,7 @@ class Controller:
                     connection, number, Outcome("review", f"waits for an administrator: {reason}", planned)
                 )
             outcome = Outcome("applied", words, planned)
-            with connection.transaction():
+            with self._lineage.applying(connection, plan), connection.transaction():
                 check(connection, team, product, contract)
                 self._apply(connection, plan, submitter)
                 self._record(connection, number, outcome)
