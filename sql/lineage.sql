@@ -16,7 +16,9 @@ FROM described d
 CROSS JOIN LATERAL (
     SELECT d.chunk_schema, d.chunk_table, d.name AS chunk_column,
            CASE WHEN d.is_key THEN 'key' WHEN d.mask IS NOT NULL THEN 'masked:' || d.mask ELSE 'carried' END AS transformation, NULL::text AS model, 1 AS kind
-    WHERE EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass(format('%I.%I', d.chunk_schema, d.chunk_table)) AND a.attname = d.name AND NOT a.attisdropped)
+    -- By name in the catalog: an administrator may look into no domain's schema.
+    WHERE EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = d.chunk_schema AND c.relname = d.chunk_table AND a.attname = d.name AND NOT a.attisdropped)
     UNION ALL
     SELECT d.chunk_schema, d.chunk_table, e.name, 'embedded', d.model, 2
     FROM unnest(ARRAY['content', 'embedding']) AS e (name) WHERE d.embedded

@@ -125,7 +125,7 @@ class TestAnApply:
             apply_plan(tide.admin, plan)
         assert [event["eventType"] for event in told(file)] == ["START", "FAIL"]
         # What Postgres says may quote a row.
-        assert told(file)[1]["run"]["facets"]["errorMessage"]["message"] == "DuplicateTable"
+        assert told(file)[1]["run"]["facets"]["errorMessage"]["message"] == "InsufficientPrivilege"
 
     def test_that_does_nothing_is_no_run(self, tide: Tide, plan: Plan, tmp_path: Path) -> None:
         apply_plan(tide.admin, plan)
