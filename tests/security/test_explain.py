@@ -9,6 +9,11 @@ import yaml
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.security.conftest import ALLOW, World, contract, ids
+from typer.testing import CliRunner
+
+from tidegate.cli import app
+from tidegate.errors import UsageError
+from tidegate.govern.explain import NotExplained, parse_key
 
 TENANT = {"id": "tenant", "effect": "require", "when": "row.price = user.budget"}
 DEAR = {"id": "dear", "effect": "deny", "to": ["note_reader"], "when": "row.price > 100"}
@@ -251,6 +256,62 @@ class TestOthers:
         assert ("https://id", "token issuer", None, ["readers"], None, None) in rows
         assert {how for _, how, *_ in rows} == {"rule", "bypassrls", "superuser", "token issuer"}
         assert [role for role, how, *_ in rows if how == "rule"] == [alice]
+
+
+class TestTheCommandLine:
+    def run(self, world: World, *arguments: str) -> str:
+        done = CliRunner().invoke(app, [*arguments, "--dsn", world.tide.dsn], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def test_explain_access(self, published: World) -> None:
+        alice = published.role("alice", "note_reader", regions=["EU"])
+        shown = self.run(published, "explain-access", "--as", alice, "team.note", "--key", "1")
+        assert f"{alice}: sees it, by plain SQL; a strict search finds it" in shown
+        assert "allow readers to note_reader when row.region in user.regions" in shown
+        assert "    lets her: the condition is true (user.regions = EU; row.region = EU)" in shown
+        shown = self.run(published, "explain-access", "--as", alice, "team.note", "--key", "id=2", "--json")
+        assert json.loads(shown)["sees"] is False
+        shown = self.run(
+            published, "explain-access", "team.note", "--roles", "note_reader", "--attribute", "regions=US,EU"
+        )
+        assert "somebody with these roles: 2 of 2 rows of team.note by its rules" in shown
+
+    def test_who_asks_must_be_one(self, published: World) -> None:
+        for given in ([], ["--as", "a", "--roles", "b"], ["--as", "a", "--attribute", "x=1"]):
+            with pytest.raises(UsageError):
+                self.run(published, "explain-access", "team.note", *given)
+
+    def test_answers_that_are_none(self, published: World) -> None:
+        for given, message in (
+            (["--as", "nobody_at_all", "team.note"], 'there is no role "nobody_at_all"'),
+            (["--as", "postgres", "team.none"], 'product "team.none" is not published'),
+            (["--as", "postgres", "team.note", "--key", "x=1"], "does not fit product"),
+        ):
+            with pytest.raises(NotExplained, match=message):
+                self.run(published, "explain-access", *given)
+
+    def test_who_can_see(self, published: World) -> None:
+        alice = published.role("alice", "note_reader", regions=["EU"])
+        first, *others = self.run(published, "who-can-see", "team.note", "--key", "1").splitlines()
+        assert first == f"{alice}  (login)  rule readers"
+        assert "postgres  (login)  superuser; a strict search does not find it" in others
+        assert self.run(published, "who-can-see", "team.note", "--key", "2").startswith("no role sees it by a rule")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("42", 42),
+        ('{"id": 1}', {"id": 1}),
+        ("id=1,region=EU", {"id": "1", "region": "EU"}),
+        ("id=1,region=a\\,b=c", {"id": "1", "region": "a,b=c"}),
+        ("1f0e", "1f0e"),
+        ("", ""),
+    ],
+)
+def test_keys_from_the_command_line(text: str, key: object) -> None:
+    assert parse_key(text) == key
 
 
 def test_composite_keys_and_awkward_values(world: World) -> None:

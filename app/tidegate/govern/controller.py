@@ -88,7 +88,7 @@ class Controller:
             team = Team(domain, role, submitter)
             contract = parse_contract(text.encode(), file_name)
             check(connection, team, product, contract)
-            plan = self._plan(connection, contract, rebuild)
+            plan = self._plan(connection, contract, rebuild, submitter)
             planned = {"sql": plan.sql(connection), "summary": list(plan.summary)}
             words = _words(plan)
             if kind == "plan":
@@ -111,7 +111,7 @@ class Controller:
             return self._record(connection, number, Outcome("refused", f"Postgres: {str(error).strip()}", None))
         return outcome
 
-    def _plan(self, connection: Connection, contract: Contract, rebuild: bool) -> Plan:
+    def _plan(self, connection: Connection, contract: Contract, rebuild: bool, actor: str) -> Plan:
         return make_plan(connection, contract, self._embedders.of(contract.embedding.model), rebuild=rebuild)
 
     def _apply(self, connection: Connection, plan: Plan, actor: str) -> None:
