@@ -109,9 +109,13 @@ def run_until(
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
     controller = Controller(dsn, embedders, Lineage(settings.openlineage))
-    controller.start()
+
+    def up(pipeline: Pipeline) -> None:
+        controller.start()
+        started(pipeline)
+
     try:
-        _run_pipelines(stop, dsn, settings, embedders, started)
+        _run_pipelines(stop, dsn, settings, embedders, up)
     finally:
         controller.stop()
 

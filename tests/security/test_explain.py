@@ -239,6 +239,27 @@ class TestOthers:
             assert found["sees"] is expected, (roles, attributes)
         published.admin.execute("DROP ROLE note_lead")
 
+    def test_a_token(self, published: World) -> None:
+        if published.tide.one("SELECT to_regprocedure('tidegate.claim_texts_of(jsonb, text)')") is None:
+            pytest.skip("this database reads no tokens")
+        published.admin.execute(
+            "INSERT INTO tidegate.token_issuer (issuer, audience, roles_claim, role_map, attribute_map) "
+            "VALUES ('https://id', 'x', 'roles', '{\"r\": \"note_reader\"}', '{\"regions\": \"places\"}')"
+        )
+        claims: dict[str, object] = {"iss": "https://id", "sub": "ann", "roles": ["r"], "places": ["EU"]}
+        for change, expected in (
+            ({}, True),
+            ({"places": "US"}, False),
+            ({"roles": ["x"]}, False),
+            ({"places": {}}, False),
+        ):
+            found = published.tide.one(
+                "SELECT tidegate.explain_access_with(%s, 'team.note', '1')", Jsonb(claims | change)
+            )
+            assert (found["sees"], found["caller"]["principal"]) == (expected, "ann"), change
+        with pytest.raises(psycopg.errors.UndefinedObject, match='issuer "https://evil" is not known'):
+            published.admin.execute("SELECT tidegate.explain_access_with('{\"iss\": \"https://evil\"}', 'team.note')")
+
     def test_who_can_see(self, published: World) -> None:
         alice = published.role("alice", "note_reader", regions=["EU"])
         published.role("bob", "note_reader", regions=["US"])

@@ -22,6 +22,7 @@ FUNCTION_SCRIPTS: tuple[LiteralString, ...] = (
     "principal",
     "catalog",
     "search",
+    "caller",
     "explain",
     "submission",
     "lineage",

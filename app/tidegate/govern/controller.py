@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _LOOK_ANYWAY_EVERY = 20
 _RETRY_S = 5.0
+_FINISH_S = 10.0
 
 
 class Controller:
@@ -45,14 +46,15 @@ class Controller:
         self._thread = threading.Thread(target=self._loop, name="controller", daemon=True)
 
     def start(self) -> None:
-        """Starts taking submissions."""
-        self._thread.start()
+        """Starts taking submissions; again: nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
-        """Finishes the one in hand, and ends."""
+        """Finishes the one in hand, and ends. What takes longer is left undone: it is taken again."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_FINISH_S)
 
     def decide_waiting(self, connection: Connection, *, reviewed: bool = False) -> list[tuple[int, Outcome]]:
         """Decides all that wait, in the order in which they came.
