@@ -119,6 +119,9 @@ BEGIN
             rendered := rendered || tidegate.attribute_sql_of(piece, caller);
         ELSIF piece ? 'role' THEN
             rendered := rendered || CASE WHEN caller -> 'roles' ? (piece ->> 'role') THEN 'true' ELSE 'false' END;
+        ELSIF piece ? 'many_of' THEN
+            rendered := rendered || format('CASE WHEN (SELECT %1$s(%5$L)) THEN %2$s(%5$L, %4$s) ELSE %4$s = ANY ((SELECT %3$s(%5$L))::%6$s[]) END',
+                piece ->> 'many_of', piece ->> 'has_of', piece ->> 'of', piece ->> 'column', caller ->> 'principal', piece ->> 'type');
         ELSIF piece ? 'member' THEN
             rendered := rendered || format('%s = ANY ((SELECT %s(%L))::%s[])', piece ->> 'column', piece ->> 'of', caller ->> 'principal', piece ->> 'type');
         ELSE

@@ -27,7 +27,10 @@ from tidegate.sql import queries
 def catalogue(world: psycopg.Connection, contract: Contract) -> None:
     """The contract in the catalog, as apply records it."""
     world.execute("GRANT SELECT ON ALL TABLES IN SCHEMA tgp_domain TO tidegate_owner")
-    world.execute("ALTER FUNCTION rag_tgp_domain.member_thing_assigned_of(text) OWNER TO tidegate_owner")
+    for (function,) in world.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'rag_tgp_domain'::regnamespace"
+    ).fetchall():
+        world.execute(f"ALTER FUNCTION {function} OWNER TO tidegate_owner")
     world.execute(
         "INSERT INTO tidegate.product (product, domain, contract_version, contract, contract_text, source_schema, source_table, "
         "chunk_schema, chunk_table, live_function, key_columns, model, dimension, state, applied_by) VALUES (%s, 'tgp_domain', "
