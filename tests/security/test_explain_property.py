@@ -6,6 +6,7 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from tests.security import test_rules_property
 from tests.security.test_rules_property import (
     CASES,
     CHUNKS,
@@ -22,6 +23,8 @@ from tests.security.test_rules_property import (
 from tidegate.contract.contract import Contract
 from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.sql import queries
+
+world = test_rules_property.world
 
 
 def catalogue(world: psycopg.Connection, contract: Contract) -> None:
