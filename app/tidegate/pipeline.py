@@ -14,9 +14,12 @@ from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
 from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
+from tidegate.govern.controller import Controller
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import published
 from tidegate.index.worker import Worker
+from tidegate.observe.backfill_lineage import BackfillLineage
+from tidegate.observe.lineage import Lineage
 from tidegate.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ class Pipeline:
 
     def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
         self._dsn = _complete(dsn)
+        self._lineage = BackfillLineage(Lineage(settings.openlineage))
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
@@ -52,7 +56,7 @@ class Pipeline:
             ),
         )
         self._acknowledgements: Acknowledgements[Any] = Acknowledgements()
-        self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements)
+        self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements, self._lineage)
         self._engine = EmbeddedEngine(config, self._worker, self._acknowledgements)
 
     def start(self) -> None:
@@ -78,6 +82,7 @@ class Pipeline:
             self._acknowledgements.wait_until_acknowledged(3.0)
         self._engine.stop()
         self._worker.stop()
+        self._lineage.close()
         return drained
 
     def _provoke_batch(self) -> None:
@@ -96,13 +101,32 @@ def run_until(
     embedders: Embedders,
     started: Callable[[Pipeline], None] = lambda _: None,
 ) -> None:
-    """Runs pipelines, one after the other fails, until `stop` is set.
+    """Runs pipelines, one after the other fails, until `stop` is set; and decides what domain teams hand in.
 
     A database that is away is waited for; what needs a person is raised.
 
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
+    controller = Controller(dsn, embedders, Lineage(settings.openlineage))
+
+    def up(pipeline: Pipeline) -> None:
+        controller.start()
+        started(pipeline)
+
+    try:
+        _run_pipelines(stop, dsn, settings, embedders, up)
+    finally:
+        controller.stop()
+
+
+def _run_pipelines(
+    stop: threading.Event,
+    dsn: str,
+    settings: Settings,
+    embedders: Embedders,
+    started: Callable[[Pipeline], None],
+) -> None:
     pause = _RESTART_FIRST_S
     first = True
     while not stop.is_set():

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     jwks: str | None = Field(None, description="The identity provider's keys: https URL, or a file.")
     idp_issuer: str | None = Field(None, description="Issuer (iss) of the identity provider's tokens.")
     idp_audience: str | None = Field(None, description="Audience (aud) of the identity provider's tokens.")
+    openlineage: str | None = Field(
+        None, description="Where lineage is told: file:PATH or http(s)://host:port of an OpenLineage endpoint."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 
     @field_validator("log_level", mode="before")

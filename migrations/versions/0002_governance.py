@@ -75,7 +75,7 @@ def upgrade() -> None:
         "submission",
         identity("submission_id"),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("domain", sa.Text, sa.ForeignKey(f"{SCHEMA}.domain.domain"), nullable=False),
+        sa.Column("domain", sa.Text, nullable=False),
         sa.Column("product", sa.Text, nullable=False),
         sa.Column("file_name", sa.Text, nullable=False),
         sa.Column("contract_text", sa.Text, nullable=False),

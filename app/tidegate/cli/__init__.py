@@ -1,7 +1,19 @@
 """The command line, and the composition root: only here are objects wired together."""
 
 # Importing a module adds its commands; their order is the order of the help.
-from tidegate.cli import contract, publish, serve, question, local, principal, token, audit, bench  # noqa: F401, I001
+from tidegate.cli import (  # noqa: F401, I001
+    contract,
+    publish,
+    domain,
+    serve,
+    question,
+    local,
+    principal,
+    token,
+    access,
+    audit,
+    bench,
+)
 from tidegate.cli.program import app, main
 
 __all__ = ["app", "main"]

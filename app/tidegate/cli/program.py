@@ -22,6 +22,8 @@ app = typer.Typer(
 local_app = typer.Typer(help="The embedded Postgres by itself.", no_args_is_help=True)
 principal_app = typer.Typer(help="Attributes of roles, which access rules compare rows with.", no_args_is_help=True)
 letters_app = typer.Typer(help="Rows that could not be indexed.", no_args_is_help=True)
+domain_app = typer.Typer(help="Teams that publish their own domain's contracts.", no_args_is_help=True)
+submissions_app = typer.Typer(help="Contracts that teams handed in.")
 bench_app = typer.Typer(
     help="Measurements: one JSON object each, beside a floor of the same run.", no_args_is_help=True
 )
@@ -30,6 +32,8 @@ app.add_typer(local_app, name="local")
 app.add_typer(principal_app, name="principal")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(standards_app, name="standards")
+app.add_typer(domain_app, name="domain")
+app.add_typer(submissions_app, name="submissions")
 app.add_typer(bench_app, name="bench")
 
 

@@ -76,10 +76,14 @@ def plan(
     """What `apply` would do, and who gains and loses rows by it. Exit 0: nothing, 2: changes, 1: failed."""
     import json
 
+    from tidegate.cli import domain
     from tidegate.govern.matrix import access_changes, count_matrix
     from tidegate.govern.plan_file import as_json
     from tidegate.govern.plan_report import plan_sql, print_plan
 
+    if domain.hands_in(dsn):
+        domain.hand_in_contracts(dsn, contracts, "plan", rebuild=rebuild, sql=sql, wait=True)
+        return
     with control(dsn) as connection:
         plans, _ = _planned(connection, contracts, standards, rebuild)
         matrices = {
@@ -104,8 +108,13 @@ def plan(
 @app.command()
 def apply(
     contracts: Annotated[
-        list[Path], typer.Argument(help="Contract files or folders (*.odcs.yaml), or one plan (plan.json).")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="Contract files or folders (*.odcs.yaml), or one plan (plan.json); with --submitted numbers of "
+            "submissions.",
+            show_default=False,
+        ),
+    ] = None,
     dsn: Dsn = None,
     yes: Annotated[
         bool,
@@ -131,15 +140,35 @@ def apply(
             help='Wait until the rows are indexed by a running "tidegate run".',
         ),
     ] = False,
+    submitted: Annotated[
+        bool,
+        typer.Option("--submitted", envvar="TIDEGATE_SUBMITTED", help="Apply what domain teams handed in; none: all."),
+    ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", envvar="TIDEGATE_NO_WAIT", help="Of a team: hand in, and do not wait."),
+    ] = False,
 ) -> None:
     """Publish contracts: chunk table, policies, publication, backfill. Idempotent; a contract a transaction.
 
-    Given a plan, runs exactly that plan, or nothing where the database changed since.
+    Given a plan, runs exactly that plan, or nothing where the database changed since. The login of a domain's team
+    hands its contracts in instead, for "tidegate run" or an administrator.
     """
+    from tidegate.cli import domain
+
+    if submitted:
+        domain.decide_submitted(dsn, [str(number) for number in contracts or ()])
+        return
+    if not contracts:
+        raise UsageError("no contracts: name files or folders (*.odcs.yaml)")
+    if domain.hands_in(dsn):
+        domain.hand_in_contracts(dsn, contracts, "apply", rebuild=rebuild, sql=sql, wait=not no_wait)
+        return
     from tidegate.govern.plan_file import read_plan_file
     from tidegate.govern.plan_report import plan_sql
     from tidegate.govern.plan_set import apply_plans, make_plans, require_unchanged
     from tidegate.index.embedding.registry import Embedders
+    from tidegate.observe.lineage import Lineage
 
     with control(dsn) as connection:
         if _is_plan(contracts):
@@ -160,7 +189,7 @@ def apply(
         for each in plans.plans:
             for warning in each.contract.warnings:
                 console.err.print(console.escape(f"{each.contract.product}: warning: {warning}"))
-        apply_plans(connection, plans, embedders)
+        apply_plans(connection, plans, embedders, Lineage(load_settings().openlineage).applying)
         for each in plans.plans:
             for line in each.summary if each.steps else ("nothing to do",):
                 console.out.print(console.escape(f"{each.contract.product}: {line}"))

@@ -24,6 +24,10 @@ FUNCTION_SCRIPTS: tuple[LiteralString, ...] = (
     "catalog",
     "contract_history",
     "search",
+    "caller",
+    "explain",
+    "submission",
+    "lineage",
     "audit",
     "grants",
 )

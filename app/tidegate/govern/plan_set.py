@@ -1,6 +1,7 @@
 """Several contracts against the database: a plan each, made and applied in one order, under one set of standards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -136,8 +137,16 @@ def statements(connection: Connection, plans: PlanSet) -> dict[str, list[tuple[s
     return found if first is None else {"standards": [(first.as_string(connection), True)], **found}
 
 
-def apply_plans(connection: Connection, plans: PlanSet, embedders: Embedders) -> list[Applied]:
+def apply_plans(
+    connection: Connection,
+    plans: PlanSet,
+    embedders: Embedders,
+    around: Callable[[Connection, Plan], AbstractContextManager[None]] = lambda *_: nullcontext(),
+) -> list[Applied]:
     """Puts the standards in force, then each plan, a transaction each; every plan is checked inside its lock.
+
+    Args:
+        around: entered around each plan (observe/lineage.py).
 
     Raises:
         PlanOutdated: the database changed since; the products named before it are applied, the others are not.
@@ -157,7 +166,8 @@ def apply_plans(connection: Connection, plans: PlanSet, embedders: Embedders) ->
             except ContractUnfit as misfit:
                 raise PlanOutdated(f"the database changed since the plan was made, and it no longer fits: {misfit}") from None
 
-        return apply_plan(connection, plan, again=again)
+        with around(connection, plan):
+            return apply_plan(connection, plan, again=again)
 
     return [apply(plan) for plan in plans.changing]
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -39,11 +39,27 @@ _FORGET_EVERY = 600
 Table = tuple[str, str]
 
 
+class BackfillObserver(Protocol):
+    """Who is told of backfills, before the catalog says that they are done."""
+
+    def asked(self, connection: Connection, tables: Sequence[Table]) -> None: ...
+
+    def done(self, connection: Connection, product_id: int) -> None: ...
+
+
 class Worker:
     """Receives events (capture/engine.py, Receiver) and sees that each is finished."""
 
-    def __init__(self, dsn: str, settings: Settings, embedders: Embedders, acknowledgements: Acknowledgements[Any]):
+    def __init__(
+        self,
+        dsn: str,
+        settings: Settings,
+        embedders: Embedders,
+        acknowledgements: Acknowledgements[Any],
+        backfills: BackfillObserver | None = None,
+    ):
         self._dsn = dsn
+        self._backfills = backfills
         self._settings = settings
         self._embedders = embedders
         self._acknowledgements = acknowledgements
@@ -242,6 +258,8 @@ class Worker:
         with self._connect_worker() as connection:
             ghosts = sweep(connection, product)
             log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
+            if self._backfills is not None:
+                self._backfills.done(connection, product.product_id)
             connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
         with connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner:
             owner.execute(sql.SQL("ANALYZE {}").format(product.chunk_table))
@@ -296,6 +314,8 @@ class Worker:
             names = [f"{schema}.{table}" for schema, table in dict.fromkeys(tables)]
             _signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
             log.info("backfill asked for", extra={"tables": names})
+            if self._backfills is not None:
+                self._backfills.asked(connection, list(dict.fromkeys(tables)))
 
     def _check_sources(self, connection: Connection) -> None:
         """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
