@@ -113,12 +113,19 @@ class _Planner:
             backfill = backfill or bool(added) or clear.changes
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
+        before = len(self._steps)
         policy_change = self._change_policies(held)
+        policy_steps, self._steps = self._steps[before:], self._steps[:before]
+        changes = published is None or existing is None or spec != published[1] or policy_change
+        if changes:
+            # Policies call the membership functions, and these read what the owner of the source grants.
+            self._as_login(*table_of.source_grants(contract))
+            self._own(*table_of.functions(contract))
+        self._steps += policy_steps
         self._own(*clear.creates(all_=anew))
         self._summary += clear.summary(all_=anew)
-        if published is None or existing is None or spec != published[1] or policy_change:
-            self._as_login(*table_of.source_grants(contract))
-            self._own(*table_of.functions(contract), *table_of.grants(contract), *clear.grants())
+        if changes:
+            self._own(*table_of.grants(contract), *clear.grants())
             if published is not None:
                 self._withdraw(Contract.from_spec(published[1]))
             self._drop_columns(existing, published)
