@@ -113,22 +113,7 @@ class _Planner:
             backfill = backfill or bool(added) or clear.changes
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
-        before = len(self._steps)
-        policy_change = self._change_policies(held)
-        policy_steps, self._steps = self._steps[before:], self._steps[:before]
-        changes = published is None or existing is None or spec != published[1] or policy_change
-        if changes:
-            # Policies call the membership functions, and these read what the owner of the source grants.
-            self._as_login(*table_of.source_grants(contract))
-            self._own(*table_of.functions(contract))
-        self._steps += policy_steps
-        self._own(*clear.creates(all_=anew))
-        self._summary += clear.summary(all_=anew)
-        if changes:
-            self._own(*table_of.grants(contract), *clear.grants())
-            if published is not None:
-                self._withdraw(Contract.from_spec(published[1]))
-            self._drop_columns(existing, published)
+        self._govern(published, existing, spec, held, clear)
         if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
             self._as_login(
                 sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
@@ -143,6 +128,33 @@ class _Planner:
         if backfill:
             self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(contract, self._dimension, tuple(self._steps), tuple(self._summary), backfill)
+
+    def _govern(
+        self,
+        published: Sequence[Any] | None,
+        existing: Sequence[Any] | None,
+        spec: Mapping[str, Any],
+        held: Mapping[str, str | None],
+        clear: ClearTables,
+    ) -> None:
+        """Policies, functions, side tables and privileges."""
+        contract = self._contract
+        before = len(self._steps)
+        policy_change = self._change_policies(held)
+        policy_steps, self._steps = self._steps[before:], self._steps[:before]
+        changes = published is None or existing is None or spec != published[1] or policy_change
+        if changes:
+            # Policies call the membership functions, and these read what the owner of the source grants.
+            self._as_login(*table_of.source_grants(contract))
+            self._own(*table_of.functions(contract))
+        self._steps += policy_steps
+        self._own(*clear.creates(all_=existing is None))
+        self._summary += clear.summary(all_=existing is None)
+        if changes:
+            self._own(*table_of.grants(contract), *clear.grants())
+            if published is not None:
+                self._withdraw(Contract.from_spec(published[1]))
+            self._drop_columns(existing, published)
 
     def _check(self) -> None:
         contract = self._contract
