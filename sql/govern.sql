@@ -65,6 +65,35 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 -- policies --
 SELECT p.polname, pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p WHERE p.polrelid = %(oid)s;
 
+-- policy_kinds --
+-- Policies that can become another one in place: ALTER POLICY changes neither the kind nor the command.
+SELECT p.polname, CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END
+FROM pg_catalog.pg_policy p
+WHERE p.polrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s::text, %(table)s::text)) AND p.polcmd = 'r';
+
+-- clear_tables --
+-- The side tables of a product's masked columns, and whether each is as it should be: its column and its type.
+SELECT c.relname, pg_catalog.obj_description(c.oid, 'pg_class')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relkind = 'r' AND pg_catalog.pg_get_userbyid(c.relowner) = 'tidegate_owner'
+  AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), %(prefix)s)
+ORDER BY 1;
+
+-- membership_columns --
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s::text, %(table)s::text)) AND a.attnum > 0 AND NOT a.attisdropped;
+
+-- membership_index --
+-- Whether an index begins with the two columns: it gives a principal's rows at once, and one of them by its value.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index i
+    WHERE i.indrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s::text, %(table)s::text))
+      AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts >= 2
+      AND ARRAY[i.indkey[0], i.indkey[1]]::int[] = (
+          SELECT array_agg(a.attnum::int ORDER BY a.attname <> %(principal)s)
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname IN (%(principal)s, %(column)s)));
+
 -- in_publication --
 SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'tidegate' AND schemaname = %(schema)s AND tablename = %(table)s);
 

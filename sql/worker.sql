@@ -2,6 +2,9 @@
 SELECT product_id, contract, dimension, state, latency_ms
 FROM tidegate.product;
 
+-- mask_key --
+SELECT key FROM tidegate.mask_key;
+
 -- source_columns --
 SELECT a.attname
 FROM pg_catalog.pg_attribute a

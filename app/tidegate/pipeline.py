@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
 from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
+from tidegate.contract.columns import is_restricted
 from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
@@ -52,7 +53,7 @@ class Pipeline:
                 f"{schema}.{table}.{column.name}"
                 for (schema, table), product in products.items()
                 for column in product.contract.columns
-                if column.classification == "restricted" or column.mask is not None
+                if (is_restricted(column) or column.mask) and column.name not in product.needed
             ),
         )
         self._acknowledgements: Acknowledgements[Any] = Acknowledgements()

@@ -3,12 +3,15 @@
 `TIDEGATE_PROPERTY_CASES` sets the number of examples.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -22,22 +25,34 @@ from tidegate.contract.evaluator import visible
 from tidegate.contract.family import ORDERED, TEMPORAL, Family, family
 from tidegate.contract.membership import Membership
 from tidegate.contract.rule import read_rule
+from tidegate.govern.asker import NamedRole
 from tidegate.govern.membership_function import membership_functions
 from tidegate.govern.policies import policies, row_visible
+from tidegate.govern.rule_catalog import compiled_rules
 
 CASES = int(os.environ.get("TIDEGATE_PROPERTY_CASES", "150"))
 PERSON = "tgp_person"
-ROLES = ("tgp_agent", "tgp_lawyer")
+ROLES = ("tgp_agent", "tgp_lawyer", "tgp_" + "r" * 59)
+LONG = "z" * 63
+LONG_TWIN = "z" * 62 + "y"
 TYPES = {
-    **{"id": "bigint", "small": "smallint", "price": "numeric(10,2)", "ratio": "real"},
+    **{
+        "id": "bigint",
+        LONG: "text",
+        LONG_TWIN: "varchar(40)",
+        "small": "smallint",
+        "price": "numeric(10,2)",
+        "ratio": "real",
+    },
     **{"score": "double precision", "flag": "boolean", "tenant": "uuid", "region": "text"},
     **{"code": "varchar(3)", "pad": "char(4)", "mood": "tgp_domain.mood"},
     **{"at": "timestamptz", "at2": "timestamp", "day": "date"},
 }
 UUIDS = ("00000000-0000-0000-0000-00000000000a", "ffffffff-ffff-4fff-8fff-ffffffffffff")
 INSTANTS = ("2026-01-31 00:00:00+00:00", "2026-01-30 22:00:00-05:00", "2026-02-01T00:00:00", "2026-01-31")
+HOSTILE = ("'; drop table x; --", "/* a */ -- b", '"', "{eu,us}", "$$ or true", "%s", "\u2028\u202e❤")
 POOLS: dict[Family, tuple[str, ...]] = {
-    Family.TEXT: ("", "a", "B", "eu", "us", "é", "it's", "\\"),
+    Family.TEXT: ("", "a", "B", "eu", "us", "é", "it's", "\\", *HOSTILE),
     Family.OTHER: ("calm", "cross", "CALM"),
     Family.INTEGER: ("-1", "0", "1", "2", "70000", "9223372036854775807"),
     Family.NUMERIC: ("-1", "0", "0.1", "1.5", "2", "2.50", "70000"),
@@ -62,6 +77,8 @@ ROW_VALUES: dict[str, tuple[object, ...]] = {
     "flag": (True, False),
     "tenant": UUIDS,
     "region": POOLS[Family.TEXT],
+    LONG: ("eu", "us", *HOSTILE),
+    LONG_TWIN: ("eu", "us", *HOSTILE),
     "code": ("", "a", "eu", "us"),
     "pad": ("", "a", "eu", "us"),
     "mood": ("calm", "cross"),
@@ -93,6 +110,8 @@ class Case:
     memberships: frozenset[int]
     zone: str
     date_style: str
+    many: bool = False  # memberships are looked up
+    glass: str | None = None  # an emergency grant: active, expired, ended, of another product
 
 
 def _attribute(kind: Family) -> str:
@@ -179,6 +198,8 @@ def cases(draw: st.DrawFn) -> Case:
         memberships=frozenset(draw(st.lists(st.integers(1, 6), max_size=4))),
         zone=draw(st.sampled_from(ZONES)),
         date_style=draw(st.sampled_from(DATE_STYLES)),
+        many=draw(st.booleans()),
+        glass=draw(st.sampled_from([*[None] * 8, "active", "expired", "ended", "elsewhere"])),
     )
 
 
@@ -219,7 +240,9 @@ def world(admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
             sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_)) for name, type_ in TYPES.items()
         )
         admin.execute("SET LOCAL TimeZone = 'UTC'; SET LOCAL client_min_messages = warning")
-        admin.execute(f"CREATE ROLE {ROLES[0]}; CREATE ROLE {ROLES[1]}; CREATE ROLE {PERSON} IN ROLE tidegate_reader")
+        for role in ROLES:
+            admin.execute(f"CREATE ROLE {role}")
+        admin.execute(f"CREATE ROLE {PERSON} IN ROLE tidegate_reader")
         admin.execute("CREATE SCHEMA tgp_domain; CREATE SCHEMA rag_tgp_domain")
         admin.execute("CREATE TYPE tgp_domain.mood AS ENUM ('calm', 'cross')")
         admin.execute("CREATE TABLE tgp_domain.assignment (thing_id int, username text)")
@@ -239,7 +262,14 @@ def world(admin: psycopg.Connection) -> Iterator[psycopg.Connection]:
 
 def contract_of(case: Case) -> Contract:
     rules = tuple(
-        read_rule(f"r{number}", effect, to, when, columns=TYPES, memberships={"assigned": "id"})
+        read_rule(
+            "r" * (62 if number % 2 else 1) + str(number),
+            effect,
+            to,
+            when,
+            columns=TYPES,
+            memberships={"assigned": "id"},
+        )
         for number, (effect, to, when) in enumerate(case.rules)
     )
     return replace(CONTRACT, rules=rules)
@@ -258,7 +288,8 @@ def set_up(world: psycopg.Connection, case: Case, contract: Contract) -> datetim
             values[at2] = (now + values[at2]).replace(tzinfo=None)
         for table in (SOURCE, CHUNKS):
             world.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(table, placeholders), values)
-    world.execute(membership_functions(contract, contract.memberships[0]))
+    with patch("tidegate.govern.membership_function.MANY", 0 if case.many else 3000):
+        world.execute(membership_functions(contract, contract.memberships[0]))
     for policy in policies(contract):
         world.execute(policy.create(CHUNKS))
         world.execute(policy.mark(CHUNKS))
@@ -272,6 +303,16 @@ def set_up(world: psycopg.Connection, case: Case, contract: Contract) -> datetim
     for key in case.memberships:
         world.execute("INSERT INTO tgp_domain.assignment VALUES (%s, %s)", (key, PERSON))
     world.execute("INSERT INTO tgp_domain.assignment VALUES (NULL, %s), (1, 'somebody_else')", (PERSON,))
+    if case.glass is not None:
+        world.execute(f"GRANT tidegate_emergency TO {PERSON}")
+        world.execute(
+            "INSERT INTO tidegate.break_glass (principal, role_oid, products, reason, granted_at, expires_at, ended_at) "
+            "SELECT %s, %s::regrole, %s, 'a test', now() - interval '1 hour', now() + %s, %s",
+            (
+                *(PERSON, PERSON, ["tgp_domain.other"] if case.glass == "elsewhere" else ["tgp_domain.thing"]),
+                *(timedelta(minutes=-1 if case.glass == "expired" else 60), now if case.glass == "ended" else None),
+            ),
+        )
     return now
 
 
@@ -294,7 +335,9 @@ def test_what_rls_lets_through_is_what_the_evaluator_says(world: psycopg.Connect
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
         members = {"assigned": case.memberships}
         expected = {
-            row["id"] for row in rows if visible(contract.rules, row, case.roles, case.attributes, now, members)
+            row["id"]
+            for row in rows
+            if case.glass == "active" or visible(contract.rules, row, case.roles, case.attributes, now, members)
         }
         assert contract == Contract.from_spec(contract.to_spec())
 
@@ -308,6 +351,48 @@ def test_what_rls_lets_through_is_what_the_evaluator_says(world: psycopg.Connect
         found = ids(world, sql.SQL("SELECT s.id FROM {} s WHERE {}").format(SOURCE, live))
         assert found == expected, "the condition on the source row"
         world.execute("RESET ROLE")
+        named = row_visible(contract, sql.Identifier("s"), NamedRole(PERSON))
+        asked = ids(world, sql.SQL("SELECT s.id FROM {} s WHERE {}").format(SOURCE, named))
+        assert asked == expected, "the condition that an administrator asks about a role"
+        filled = sql.SQL("SELECT t.id FROM {} t WHERE {}").format(SOURCE, narrowed(world, case, contract))
+        assert case.glass == "active" or ids(world, filled) == expected, "the stored conditions, filled in"
+
+
+def narrowed(world: psycopg.Connection, case: Case, contract: Contract) -> sql.Composed:
+    """The rules' stored conditions with the person's values in their places, put together as a search does."""
+    allowed, needed = [sql.SQL("false")], [sql.SQL("true")]
+    for rule, stored in zip(contract.rules, compiled_rules(contract), strict=True):
+        condition = sql.SQL("({})").format(filled(world, json.loads(json.dumps(stored["condition"])), case.many))
+        has_role = bool(case.roles & set(stored["roles"]))
+        if rule.effect == "allow":
+            allowed += [condition] if has_role else []
+        elif rule.effect == "require":
+            needed.append(condition)
+        elif has_role or not rule.to:
+            needed.append(sql.SQL("({} IS FALSE)").format(condition))
+    return sql.SQL("coalesce(({}) AND {}, false)").format(sql.SQL(" OR ").join(allowed), sql.SQL(" AND ").join(needed))
+
+
+def filled(world: psycopg.Connection, condition: list[Any], lookup: bool) -> sql.Composed:
+    parts: list[sql.Composable] = []
+    for piece in condition:
+        if isinstance(piece, str):
+            parts.append(sql.SQL(piece))
+        elif "attribute" in piece:
+            asked = sql.SQL("SELECT v::text, pg_typeof(v)::text FROM (SELECT {}({}, {}) AS v) AS q").format(
+                sql.Identifier("tidegate", piece["function"] + "_of"),
+                sql.Literal(PERSON),
+                sql.Literal(piece["attribute"]),
+            )
+            value, type_ = world.execute(asked).fetchone() or (None, "text")
+            parts.append(sql.SQL("({}::{})").format(sql.Literal(value), sql.SQL(type_)))
+        elif lookup:
+            parts.append(sql.SQL(f"{piece['has_of']}({{}}, {piece['column']})").format(sql.Literal(PERSON)))
+        else:
+            member = sql.SQL(f"SELECT {piece['of']}({{}})::text").format(sql.Literal(PERSON))
+            (values,) = world.execute(member).fetchone() or (None,)
+            parts.append(sql.SQL(f"{piece['column']} = ANY ({{}}::{piece['type']}[])").format(sql.Literal(values)))
+    return sql.Composed(parts)
 
 
 @settings(max_examples=max(CASES // 10, 5), deadline=None, suppress_health_check=list(HealthCheck))

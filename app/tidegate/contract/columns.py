@@ -7,14 +7,15 @@ from tidegate.contract.contract import Column
 from tidegate.contract.family import Family, base, family, physical_type
 from tidegate.contract.findings import Findings
 from tidegate.contract.identifier import PLAIN_NAME, is_identifier
+from tidegate.contract.mask_property import PROPERTIES, check_mask, read_embed, read_mask, read_reveal
 from tidegate.contract.page import Path
-from tidegate.contract.vendor import properties, read_mask
+from tidegate.contract.vendor import properties
 
 RESTRICTED = "restricted"
 KEY_TYPES = ("smallint", "integer", "bigint", "uuid", "text", "varchar")
 
 
-def read_columns(table: dict[str, Any], findings: Findings) -> tuple[Column, ...]:
+def read_columns(table: dict[str, Any], roles: tuple[str, ...], findings: Findings) -> tuple[Column, ...]:
     """The columns of a schema object, in the contract's order; reports all that is wrong with them."""
     items = table.get("properties")
     found: dict[str, Column] = {}
@@ -23,7 +24,7 @@ def read_columns(table: dict[str, Any], findings: Findings) -> tuple[Column, ...
         path: Path = ("schema", 0, "properties", index)
         if not isinstance(item, dict):
             continue
-        column = _column(item, path, findings)
+        column = _column(item, path, roles, findings)
         if column is None:
             continue
         if column.name in found:
@@ -44,8 +45,8 @@ def read_columns(table: dict[str, Any], findings: Findings) -> tuple[Column, ...
     return tuple(found.values())
 
 
-def _column(item: dict[str, Any], path: Path, findings: Findings) -> Column | None:
-    ours = properties(item, path, ("mask",), findings)
+def _column(item: dict[str, Any], path: Path, roles: tuple[str, ...], findings: Findings) -> Column | None:
+    ours = properties(item, path, PROPERTIES, findings)
     mask = read_mask(*ours["mask"], findings) if "mask" in ours else None
     name = findings.text(item.get("name"), (*path, "name"))
     if name is not None and not is_identifier(name):
@@ -62,7 +63,7 @@ def _column(item: dict[str, Any], path: Path, findings: Findings) -> Column | No
         return None
     tags = item.get("tags")
     classification, description = item.get("classification"), item.get("description")
-    return Column(
+    column = Column(
         name=name,
         physical_type=type_,
         key_position=None,
@@ -71,7 +72,11 @@ def _column(item: dict[str, Any], path: Path, findings: Findings) -> Column | No
         filterable=isinstance(tags, list) and "filter" in tags,
         description=description if isinstance(description, str) else None,
         mask=mask,
+        reveal=read_reveal(ours, findings),
+        embed=read_embed(ours, findings),
     )
+    check_mask(column, ours, roles, findings)
+    return column
 
 
 def is_key_type(physical_type: str) -> bool:
@@ -99,8 +104,13 @@ def _positions(keys: list[tuple[str, Any, Path]], findings: Findings) -> dict[st
     return {name: position for name, position, _ in keys if isinstance(position, int)}
 
 
-def secret(column: Column) -> str | None:
-    """Why the column must not leave its source, or None where it may."""
-    if (column.classification or "").strip().lower() == RESTRICTED:
-        return RESTRICTED
-    return "masked" if column.mask else None
+def is_restricted(column: Column) -> bool:
+    """Whether the clear value must not leave its source."""
+    return (column.classification or "").strip().lower() == RESTRICTED
+
+
+def never_embedded(column: Column) -> str | None:
+    """Why the column must not be embedded, or None where it may."""
+    if is_restricted(column):
+        return "restricted"
+    return "masked" if column.mask else None if column.embed else "marked `embed: never`"

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidegate.contract.embedding import Embedding
+from tidegate.contract.mask import Mask, masked_type, reads_value
 from tidegate.contract.membership import Membership
 from tidegate.contract.rule import Rule, read_rule, rule_columns
 
@@ -29,16 +30,12 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Mask:
-    """How a column is shown outside its source; `constant` only for the kind of that name."""
-
-    kind: str
-    constant: str | int | float | bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Column:
-    """`key_position` counts from 1, None outside the key. `filterable`: tagged `filter`."""
+    """`key_position` counts from 1, None outside the key. `filterable`: tagged `filter`.
+
+    `reveal`: the roles that may read a masked column's clear value. `embed`: False where the contract says that the
+    column is never embedded.
+    """
 
     name: str
     physical_type: str
@@ -48,6 +45,13 @@ class Column:
     filterable: bool
     description: str | None
     mask: Mask | None = None
+    reveal: tuple[str, ...] = ()
+    embed: bool = True
+
+    @property
+    def carried_type(self) -> str:
+        """The column's type beside the chunks: a masked value may have another than the clear one."""
+        return masked_type(self.mask, self.physical_type) if self.mask else self.physical_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,25 @@ class Contract:
 
     @property
     def carried_columns(self) -> tuple[Column, ...]:
-        """Columns that stand beside each chunk: key, rules', `filter`-tagged; in the contract's order."""
+        """Columns that stand beside each chunk: key, rules', `filter`-tagged, masked; in the contract's order."""
         names = rule_columns(self.rules)
         return tuple(
             column
             for column in self.columns
-            if column.key_position is not None or column.name in names or column.filterable
+            if column.key_position is not None or column.name in names or column.filterable or column.mask
         )
+
+    @property
+    def revealed_columns(self) -> tuple[Column, ...]:
+        """Masked columns whose clear value some role may read."""
+        return tuple(column for column in self.columns if column.mask and column.reveal)
+
+    @property
+    def read_columns(self) -> tuple[Column, ...]:
+        """What of a row must leave the source; a mask that does not depend on the value needs nothing of it."""
+        blind = {c.name for c in self.columns if c.mask and not c.reveal and not reads_value(c.mask)}
+        names = {column.name for column in (*self.carried_columns, *self.document_columns)} - blind
+        return tuple(column for column in self.columns if column.name in names)
 
     @property
     def document_columns(self) -> tuple[Column, ...]:
@@ -135,7 +151,7 @@ class Contract:
         spec: Json = {name: getattr(self, name) for name in _PLAIN}
         spec |= {name: list(getattr(self, name)) for name in _LISTS}
         spec["source"] = asdict(self.source)
-        spec["columns"] = [asdict(column) for column in self.columns]
+        spec["columns"] = [asdict(column) | {"reveal": list(column.reveal)} for column in self.columns]
         spec["embedding"] = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
         spec["rules"] = [
             {
@@ -160,7 +176,13 @@ class Contract:
             RuleSyntaxError, RuleTypeError: a rule in it no longer passes the grammar or the type check.
         """
         columns = tuple(
-            Column(**{**column, "mask": Mask(**column["mask"]) if column["mask"] else None})
+            Column(
+                **{
+                    **column,
+                    "mask": Mask(**column["mask"]) if column["mask"] else None,
+                    "reveal": tuple(column.get("reveal", ())),
+                }
+            )
             for column in spec["columns"]
         )
         types = {column.name: column.physical_type for column in columns}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path as File
 from typing import Any
 
-from tidegate.contract.columns import read_columns, secret
+from tidegate.contract.columns import is_restricted, never_embedded, read_columns
 from tidegate.contract.contract import RESERVED_COLUMNS, Contract, Latency, Source
 from tidegate.contract.embedding import Embedding
 from tidegate.contract.finding import ContractError, ContractErrors
@@ -149,7 +149,7 @@ class _Reader:
         if not schemas or not isinstance(schemas[0], dict):
             return None
         source = self._source(domain, schemas[0])
-        columns = read_columns(schemas[0], findings)
+        columns = read_columns(schemas[0], roles, findings)
         types = {column.name: column.physical_type for column in columns}
         ours = properties(schemas[0], ("schema", 0), ("embedding", "rowAccess"), findings)
         embedding = None
@@ -306,8 +306,8 @@ class _Reader:
         for name in contract.embedding.document_columns:
             if name not in by_name:
                 findings.error(_place(name, contract.embedding, path), f"there is no column {name}", by_name)
-            elif reason := secret(by_name[name]):
-                public = [column.name for column in contract.columns if not secret(column)]
+            elif reason := never_embedded(by_name[name]):
+                public = [column.name for column in contract.columns if not never_embedded(column)]
                 place = _place(name, contract.embedding, path)
                 findings.error(place, f"column {name} is {reason} and must not be embedded", public)
         properties = self._items("schema")[0].get("properties")
@@ -316,12 +316,21 @@ class _Reader:
             if column is None or column not in contract.carried_columns:
                 continue
             here: Path = ("schema", 0, "properties", index)
-            use = "key" if column.key_position else "rule" if column.name in rule_columns(contract.rules) else "filter"
-            if reason := secret(column):
-                findings.error(
-                    here,
-                    f"column {column.name} is {reason} and must not leave the source, but is used as {use}",
-                )
+            use = (
+                "key"
+                if column.key_position
+                else "rule"
+                if column.name in rule_columns(contract.rules)
+                else "filter"
+                if column.filterable
+                else "masked column"
+            )
+            if column.mask and use != "masked column":
+                message = f"column {column.name} is masked, only its mask leaves the source, but is used as {use}"
+                findings.error(here, message)
+            elif is_restricted(column) and not column.mask:
+                message = f"column {column.name} is restricted and must not leave the source, but is used as {use}"
+                findings.error(here, message)
             if column.name in RESERVED_COLUMNS:
                 findings.error(
                     (*here, "name"),

@@ -1,10 +1,9 @@
-"""Tidegate's own properties in a contract: `embedding`, `rowAccess`, `mask`, `percentile`."""
+"""Tidegate's own properties in a contract: `embedding`, `rowAccess`, `percentile`. Of masks: mask_property.py."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.contract.contract import Mask
 from tidegate.contract.embedding import Embedding, placeholders
 from tidegate.contract.family import Family, base, family
 from tidegate.contract.finding import did_you_mean
@@ -18,11 +17,10 @@ from tidegate.contract.typecheck import Effect, RuleTypeError
 
 VENDOR = "tidegate"
 CHUNK_TOKENS = (16, 8000)
-MASKS = ("null", "hash", "partial_email", "last4")
 _EFFECTS: tuple[Effect, ...] = ("allow", "require", "deny")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 _KEYISH = frozenset({Family.INTEGER, Family.UUID, Family.TEXT})
-_EVERYWHERE = ("embedding", "rowAccess", "mask", "percentile")
+_EVERYWHERE = ("embedding", "rowAccess", "mask", "reveal", "embed", "percentile")
 
 Values = dict[str, tuple[Any, Path]]
 
@@ -245,19 +243,3 @@ def _read_to(
                 roles,
             )
     return to
-
-
-def read_mask(value: Any, path: Path, findings: Findings) -> Mask | None:
-    """`mask`: null, hash, partial_email, last4 or `{constant: value}`."""
-    allowed = (*MASKS, "{constant: …}")
-    if value is None or (isinstance(value, str) and value in MASKS):
-        return Mask(value or "null")  # YAML reads a bare null as nothing
-    if isinstance(value, dict) and set(value) == {"constant"}:
-        constant = value["constant"]
-        if isinstance(constant, str | int | float | bool):
-            return Mask("constant", constant)
-        findings.error((*path, "constant"), "a constant is a text, a number, true or false")
-        return None
-    hint = did_you_mean(value, MASKS) if isinstance(value, str) else ""
-    findings.error(path, f"unknown mask{hint}", allowed)
-    return None

@@ -11,10 +11,9 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from tidegate.contract.contract import Contract
-from tidegate.contract.expression import Member, UserAttribute
-from tidegate.contract.family import Family, physical_type
+from tidegate.contract.expression import Column, Member, UserAttribute
+from tidegate.contract.family import Family, family
 from tidegate.contract.identifier import fit
-from tidegate.contract.membership import Membership
 
 Json = dict[str, Any]
 
@@ -50,9 +49,10 @@ class Caller:
         return sql.SQL("(SELECT tidegate.acts_as({}))").format(sql.Literal(role))
 
     def member(self, contract: Contract, member: Member, column: sql.Composable) -> sql.Composable:
-        return sql.SQL("{} = ANY ((SELECT {}())::{}[])").format(
-            column, membership_name(contract, member.name), sql.SQL(_member_type(member))
-        )
+        names = membership_names(contract, member.name)
+        return sql.SQL(
+            "CASE WHEN (SELECT {many}()) THEN {has}({column}) ELSE {column} = ANY ((SELECT {all}())::{type}[]) END"
+        ).format(many=names.many, has=names.has, all=names.all, column=column, type=sql.SQL(member_type(member.column)))
 
     def breaks_glass(self, contract: Contract) -> sql.Composable:
         return sql.SQL("(SELECT tidegate.breaks_glass({}))").format(sql.Literal(contract.product))
@@ -72,11 +72,17 @@ class NamedRole:
         return sql.SQL("(SELECT tidegate.acts_as_of({}, {}))").format(sql.Literal(self.role), sql.Literal(role))
 
     def member(self, contract: Contract, member: Member, column: sql.Composable) -> sql.Composable:
-        return sql.SQL("{} = ANY ((SELECT {}({}))::{}[])").format(
-            column,
-            membership_name(contract, member.name, of=True),
-            sql.Literal(self.role),
-            sql.SQL(_member_type(member)),
+        names = membership_names(contract, member.name)
+        return sql.SQL(
+            "CASE WHEN (SELECT {many}({role})) THEN {has}({role}, {column}) "
+            "ELSE {column} = ANY ((SELECT {all}({role}))::{type}[]) END"
+        ).format(
+            many=names.many_of,
+            has=names.has_of,
+            all=names.all_of,
+            role=sql.Literal(self.role),
+            column=column,
+            type=sql.SQL(member_type(member.column)),
         )
 
     def breaks_glass(self, contract: Contract) -> sql.Composable:
@@ -102,10 +108,18 @@ class Open:
         return Slot({"role": role})
 
     def member(self, contract: Contract, member: Member, column: sql.Composable) -> sql.Composable:
-        name = membership_name(contract, member.name).as_string(None)
-        of = membership_name(contract, member.name, of=True).as_string(None)
+        names = membership_names(contract, member.name)
         return Slot(
-            {"member": name, "of": of, "column": column.as_string(None), "type": physical_type(_member_type(member))}
+            {
+                "member": names.all.as_string(None),
+                "of": names.all_of.as_string(None),
+                "many": names.many.as_string(None),
+                "many_of": names.many_of.as_string(None),
+                "has": names.has.as_string(None),
+                "has_of": names.has_of.as_string(None),
+                "column": column.as_string(None),
+                "type": member_type(member.column),
+            }
         )
 
     def breaks_glass(self, contract: Contract) -> sql.Composable:
@@ -116,8 +130,12 @@ def pieces(condition: sql.Composable) -> list[str | Json]:
     """A condition compiled for `Open`: texts of SQL, and slots as objects, in order.
 
     Slots are `{"attribute": name, "function": of schema tidegate}` (a value or an array, by the function),
-    `{"role": name}` (a truth) and `{"member": function, "of": function of the principal, "column": SQL, "type": type}`
-    (a truth). No text of a rule can be taken for a slot.
+    `{"role": name}` (a truth), `{"glass": product}` (a truth) and the membership
+    `{"member": f, "many": f, "has": f, "of": f, "many_of": f, "has_of": f, "column": SQL, "type": type}` (a truth). Its
+    functions are names with their schema: `member()` gives the caller's values as an array of `type`, `many()` whether
+    they are more than MANY, and `has(column)` whether the row's is one of them; `of`, `many_of` and `has_of` the same
+    of a principal, their first argument. `column = ANY (array)` and `has(column)` have the same truth, NULL included;
+    `many` says which is quicker where rows are filtered one by one. No text of a rule can be taken for a slot.
     """
     found: list[str | Json] = []
     for leaf in _leaves(condition):
@@ -145,13 +163,28 @@ def attribute_type(attribute: UserAttribute) -> str:
     return f"{kind.value}{'s' if attribute.many else ''}"
 
 
-def membership_name(contract: Contract, membership: Membership | str, *, of: bool = False) -> sql.Identifier:
-    """The function that says of which rows the caller is a member; `of`: the one that takes the principal."""
-    name = membership if isinstance(membership, str) else membership.name
-    return sql.Identifier(contract.chunk_schema, fit(f"member_{contract.table}_{name}{'_of' if of else ''}"))
+@dataclass(frozen=True, slots=True)
+class MembershipNames:
+    """The functions behind a membership: all values of the caller, whether they are many, whether one is hers; and
+    the same of a principal."""
+
+    all: sql.Identifier
+    many: sql.Identifier
+    has: sql.Identifier
+    all_of: sql.Identifier
+    many_of: sql.Identifier
+    has_of: sql.Identifier
 
 
-def _member_type(member: Member) -> str:
-    if member.column is None or member.column.type is None:
-        raise ValueError(f"member({member.name}) has not passed the type check")
-    return physical_type(member.column.type)
+def membership_names(contract: Contract, membership: str) -> MembershipNames:
+    """Their names, in the domain's schema: `member_TABLE_NAME`, with `_many`, `_has` and `_of`."""
+    ends = ("", "_many", "_has", "_of", "_many_of", "_has_of")
+    stem = f"member_{contract.table}_{membership}"
+    return MembershipNames(*(sql.Identifier(contract.chunk_schema, fit(stem + end)) for end in ends))
+
+
+def member_type(column: Column | None) -> str:
+    """The widest type of the family of the row's column: casting a value to it cannot fail."""
+    if column is None or column.type is None:
+        raise ValueError("the membership has not passed the type check")
+    return family(column.type).value

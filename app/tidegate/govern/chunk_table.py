@@ -1,12 +1,14 @@
 """The statements that make a product's chunk table, and what belongs to it."""
 
 from collections.abc import Iterator, Mapping
+from typing import assert_never
 
 from psycopg import sql
 
 from tidegate.contract.contract import Column, Contract
 from tidegate.contract.family import physical_type
 from tidegate.contract.identifier import fit
+from tidegate.contract.mask import constant_text
 from tidegate.govern.membership_function import membership_functions
 from tidegate.govern.policies import EMERGENCY, GATEWAY, READER, WORKER, row_visible
 
@@ -85,8 +87,8 @@ def drop_column(contract: Contract, name: str) -> Iterator[Statement]:
 
 
 def create_column_index(contract: Contract, column: Column) -> Iterator[Statement]:
-    """An index on a carried column, for rules and filters. Key columns and arrays have none of their own."""
-    if column.key_position is None and not column.physical_type.endswith(_INDEXABLE_SUFFIX):
+    """An index on a carried column, for rules and filters. Keys, masked columns and arrays have none of their own."""
+    if column.key_position is None and not column.mask and not column.physical_type.endswith(_INDEXABLE_SUFFIX):
         yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
             sql.Identifier(fit(f"{contract.table}_{column.name}_idx")),
             chunk_table(contract),
@@ -151,8 +153,7 @@ def source_types_grant(contract: Contract) -> Statement:
 
 def source_grants(contract: Contract) -> Iterator[Statement]:
     """What the worker and the live check need of the source; granted by who owns it."""
-    needed = {column.name for column in (*contract.carried_columns, *contract.document_columns)}
-    columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in contract.columns if c.name in needed)
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in contract.read_columns)
     readers = sql.SQL("tidegate_worker, tidegate_owner")
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(contract.source.schema), readers)
     # Only the columns that the contract publishes: not even the worker can read the others.
@@ -197,7 +198,29 @@ def column_changes(contract: Contract, actual: Mapping[str, str]) -> tuple[list[
 
 def _definition(column: Column) -> Statement:
     required = sql.SQL(" NOT NULL" if column.key_position is not None else "")
-    return sql.SQL("{} {}{}").format(sql.Identifier(column.name), _type(column), required)
+    type_ = sql.SQL(physical_type(column.carried_type))
+    return sql.SQL("{} {}{}{}").format(sql.Identifier(column.name), type_, required, _mask_check(column))
+
+
+def _mask_check(column: Column) -> sql.Composable:
+    """The column takes masked values only: a worker that has not heard of the mask yet cannot write a clear one."""
+    name, mask = sql.Identifier(column.name), column.mask
+    if mask is None:
+        return sql.SQL("")
+    match mask.kind:
+        case "null":
+            test = sql.SQL("{} IS NULL").format(name)
+        case "hash":
+            test = sql.SQL("{} ~ '^[0-9a-f]{{64}}$'").format(name)
+        case "partial_email":
+            test = sql.SQL("{} ~ '^.?[*]{{3}}(@|$)'").format(name)
+        case "last4":
+            test = sql.SQL("{} ~ '^[*]{{3}}.{{0,4}}$'").format(name)
+        case "constant":
+            test = sql.SQL("{} = {}::{}").format(name, sql.Literal(constant_text(mask)), _type(column))
+        case _:
+            assert_never(mask.kind)
+    return sql.SQL(" CHECK ({})").format(test)
 
 
 def _type(column: Column) -> sql.SQL:

@@ -18,6 +18,8 @@ from tidegate.database import Connection, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
+from tidegate.govern.clear_table import ClearTables, remasked
+from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.govern.standards import published_standards
@@ -163,8 +165,11 @@ class _Planner:
         spec = contract.to_spec()
         suspended = published is not None and published[6] == "suspended"
         backfill = published is None or suspended or self._documents_change(published[1], spec)
+        clear = ClearTables(self._connection, contract)
+        anew = existing is not None and (self._rebuild or published is None)
         self._roles()
-        if existing is not None and (self._rebuild or published is None):
+        self._own(*clear.drops(all_=anew))
+        if anew:
             self._own(sql.SQL("DROP TABLE {}").format(table_of.chunk_table(contract)))
             self._summary.append(f"drops the chunk table {contract.chunk_schema}.{contract.table} to make it anew")
             self._drops.append(f"table {contract.chunk_schema}.{contract.table}")
@@ -180,24 +185,10 @@ class _Planner:
             held: dict[str, str | None] = {}
         else:
             added, held = self._change_columns(existing[0], published)
-            backfill = backfill or bool(added)
+            backfill = backfill or bool(added) or clear.changes
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
-        policy_change = self._change_policies(held)
-        # On a table that people read, what locks them out comes after everything that does not.
-        late: list[Step] = []
-        if existing is not None:
-            late = [replace(step, locks=True) for step in self._steps[begun:]]
-            del self._steps[begun:]
-        if published is None or existing is None or spec != published[1] or policy_change:
-            self._as_login(*table_of.source_grants(contract))
-            self._own(*table_of.functions(contract), *table_of.grants(contract))
-            if published is not None:
-                self._withdraw(Contract.from_spec(published[1]))
-            dropping = len(self._steps)
-            self._drop_columns(existing, published)
-            late += [replace(step, locks=True) for step in self._steps[dropping:]]
-            del self._steps[dropping:]
+        late = self._govern(published, existing, spec, held, clear, begun)
         if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
             self._as_login(
                 sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
@@ -213,6 +204,7 @@ class _Planner:
             changes = diff(old, contract).changes if old is not None else ()
             self._publish(spec, backfill, late, old, changes, forget=existing is None)
         self._steps += late
+        self._summary += membership_hints(self._connection, contract)
         if backfill:
             self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(
@@ -228,13 +220,57 @@ class _Planner:
             frozenset(self._new_readers),
         )
 
+    def _govern(
+        self,
+        published: Sequence[Any] | None,
+        existing: Sequence[Any] | None,
+        spec: Mapping[str, Any],
+        held: Mapping[str, str | None],
+        clear: ClearTables,
+        begun: int,
+    ) -> list[Step]:
+        """Policies, functions, side tables and privileges; returns the steps that come last.
+
+        On a table that people read, what locks them out (all steps since `begun`, policies, dropped columns) comes
+        after everything that does not.
+        """
+        contract = self._contract
+        before = len(self._steps)
+        policy_change = self._change_policies(held)
+        policy_steps, self._steps = self._steps[before:], self._steps[:before]
+        late: list[Step] = []
+        if existing is not None:
+            late = [replace(step, locks=True) for step in (*self._steps[begun:], *policy_steps)]
+            policy_steps, self._steps = [], self._steps[:begun]
+        changes = published is None or existing is None or spec != published[1] or policy_change
+        if changes:
+            # Policies call the membership functions, and these read what the owner of the source grants.
+            self._as_login(*table_of.source_grants(contract))
+            self._own(*table_of.functions(contract))
+        self._steps += policy_steps
+        self._own(*clear.creates(all_=existing is None))
+        self._summary += clear.summary(all_=existing is None)
+        if changes:
+            self._own(*table_of.grants(contract), *clear.grants())
+            if published is not None:
+                self._withdraw(Contract.from_spec(published[1]))
+            dropping = len(self._steps)
+            self._drop_columns(existing, published)
+            late += [replace(step, locks=True) for step in self._steps[dropping:]]
+            del self._steps[dropping:]
+        return late
+
     def _check(self) -> None:
         contract = self._contract
         source = self._one("source_table", schema=contract.source.schema, table=contract.source.table)
         if source is None:
             self._unfit([f"table {contract.source.schema}.{contract.source.table} does not exist"])
             return
-        problems = [*self._source_problems(source), *self._model_problems()]
+        problems = [
+            *self._source_problems(source),
+            *self._model_problems(),
+            *membership_problems(self._connection, contract),
+        ]
         owner = self._one("chunk_schema_owner", schema=contract.chunk_schema)
         if owner is not None and owner[0] != "tidegate_owner":
             problems.append(
@@ -343,8 +379,12 @@ class _Planner:
 
     def _change_columns(self, oid: int, published: Sequence[Any] | None) -> tuple[Sequence[Any], dict[str, str | None]]:
         actual = self._actual_columns(oid)
+        for name in remasked(Contract.from_spec(published[1]), self._contract) if published else ():
+            if actual.pop(name, None) is not None:
+                self._own(*table_of.drop_column(self._contract, name))
+                self._summary.append(f"empties the column {name}, whose mask changed")
         added, _, kept = table_of.column_changes(self._contract, actual)
-        types = self._contract.column_types
+        types = {column.name: column.carried_type for column in self._contract.carried_columns}
         changed = [
             f"column {name} is {actual[name]} in the chunk table, the contract says {types[name]}; apply with --rebuild"
             for name in kept
@@ -394,24 +434,29 @@ class _Planner:
             self._drops.append(f"column {name} of {self._contract.chunk_schema}.{self._contract.table}")
 
     def _change_policies(self, held: Mapping[str, str | None]) -> bool:
-        """Brings tidegate's policies to the contract's; others are not touched. Restrictive ones come first
-        and go last, so that no moment shows more than before or after (it is one transaction besides)."""
-        table = table_of.chunk_table(self._contract)
-        wanted = {policy.name: policy for policy in policies(self._contract)}
-        stale = [
-            name
-            for name, comment in held.items()
-            if name != "tidegate_worker" and (comment or "").startswith(MARKER) and not _same(wanted.get(name), comment)
-        ]
+        """Brings tidegate's policies to the contract's; others are not touched. What keeps its name and kind is
+        altered, so that it is never gone. Restrictive ones come first and go last, so that no moment shows more than
+        before or after (it is one transaction besides)."""
+        contract = self._contract
+        table = table_of.chunk_table(contract)
+        wanted = {policy.name: policy for policy in policies(contract)}
+        kinds: dict[str, str] = {}
+        if held:
+            where = {"schema": contract.chunk_schema, "table": contract.table}
+            kinds = dict(self._connection.execute(self._static["policy_kinds"], where).fetchall())
+        ours = [name for name, comment in held.items() if (comment or "").startswith(MARKER)]
         fresh = [policy for policy in wanted.values() if not _same(policy, held.get(policy.name))]
-        for name in stale:
-            self._own(sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(name), table))
-            if name not in wanted:
-                self._summary.append(f"drops the policy {name}")
+        altered = {policy.name for policy in fresh if policy.name in ours and kinds.get(policy.name) == policy.kind}
+        remade = [policy.name for policy in fresh if policy.name in ours and policy.name not in altered]
+        gone = [name for name in ours if name not in wanted]
+        showing = [name for name in gone if kinds.get(name) == "permissive"]
+        self._own(*(_drop_policy(name, table) for name in (*remade, *showing)))
         for policy in sorted(fresh, key=lambda policy: policy.kind == "permissive"):
-            self._own(policy.create(table), policy.mark(table))
+            self._own(policy.alter(table) if policy.name in altered else policy.create(table), policy.mark(table))
             self._summary.append(f"{'changes' if policy.name in held else 'creates'} the policy {policy.name}")
-        return bool(stale or fresh)
+        self._own(*(_drop_policy(name, table) for name in gone if name not in showing))
+        self._summary += [f"drops the policy {name}" for name in gone]
+        return bool(gone or fresh)
 
     def _check_foreign(self, oid: int, *, dropped: bool) -> None:
         """Policies on the chunk table that tidegate did not make: never touched, always named."""
@@ -545,6 +590,10 @@ def _same(policy: Policy | None, comment: str | None) -> bool:
         and comment is not None
         and comment.split("sha256=")[-1] == policy.comment.split("sha256=")[-1]
     )
+
+
+def _drop_policy(name: str, table: sql.Composable) -> sql.Composed:
+    return sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(name), table)
 
 
 def _plain(type_name: str) -> str:

@@ -58,10 +58,15 @@ class Policy:
 
     def create(self, table: sql.Composable) -> sql.Composed:
         """`CREATE POLICY` on `table`."""
-        roles = sql.SQL(", ").join(map(sql.Identifier, self.to)) if self.to else sql.SQL("PUBLIC")
         kind = sql.SQL("PERMISSIVE" if self.kind == "permissive" else "RESTRICTIVE")
         return sql.SQL("CREATE POLICY {} ON {} AS {} FOR SELECT TO {} USING ({})").format(
-            sql.Identifier(self.name), table, kind, roles, self.using
+            sql.Identifier(self.name), table, kind, self._roles(), self.using
+        )
+
+    def alter(self, table: sql.Composable) -> sql.Composed:
+        """`ALTER POLICY` on `table`: the policy of that name and kind becomes this one, and is there all the time."""
+        return sql.SQL("ALTER POLICY {} ON {} TO {} USING ({})").format(
+            sql.Identifier(self.name), table, self._roles(), self.using
         )
 
     def mark(self, table: sql.Composable) -> sql.Composed:
@@ -69,6 +74,9 @@ class Policy:
         return sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(
             sql.Identifier(self.name), table, sql.Literal(self.comment)
         )
+
+    def _roles(self) -> sql.Composable:
+        return sql.SQL(", ").join(map(sql.Identifier, self.to)) if self.to else sql.SQL("PUBLIC")
 
 
 def policies(contract: Contract) -> tuple[Policy, ...]:

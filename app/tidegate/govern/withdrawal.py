@@ -63,4 +63,4 @@ def null_tested(expression: Expression) -> Iterator[Column]:
 
 
 def _read_columns(contract: Contract) -> frozenset[str]:
-    return frozenset(column.name for column in (*contract.carried_columns, *contract.document_columns))
+    return frozenset(column.name for column in contract.read_columns)

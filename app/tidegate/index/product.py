@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tidegate.capture.change_event import ChangeEvent, Row
 from tidegate.contract.contract import Contract
+from tidegate.contract.mask import masked
 from tidegate.errors import TerminalError
 from tidegate.index.embedding.embedder import Embedder, Splitter
 from tidegate.index.embedding.registry import Embedders
@@ -26,13 +27,14 @@ class Violation(TerminalError):
 
 @dataclass(frozen=True)
 class Product:
-    """One published product."""
+    """One published product. `mask_key`: the database's key, where a column of it is hashed."""
 
     product_id: int
     contract: Contract
     dimension: int
     state: str
     embedder: Embedder
+    mask_key: bytes | None = field(default=None, repr=False)
 
     @cached_property
     def splitter(self) -> Splitter:
@@ -46,8 +48,16 @@ class Product:
     @cached_property
     def needed(self) -> frozenset[str]:
         """The columns that the index needs; nothing else of a row is kept."""
-        contract = self.contract
-        return frozenset(c.name for c in (*contract.carried_columns, *contract.document_columns))
+        return frozenset(column.name for column in self.contract.read_columns)
+
+    def carried_values(self, values: Values) -> tuple[str | None, ...]:
+        """What stands beside each chunk of the row: masked where the contract says so."""
+        return tuple(
+            masked(column.mask, values.get(column.name), self.mask_key, column.physical_type)
+            if column.mask
+            else values[column.name]
+            for column in self.contract.carried_columns
+        )
 
     @cached_property
     def chunk_table(self) -> sql.Identifier:
@@ -143,6 +153,15 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def _mask_key(connection: psycopg.Connection, contract: Contract) -> bytes | None:
+    """The key of hash masks, where one is used."""
+    if not any(column.mask and column.mask.kind == "hash" for column in contract.columns):
+        return None
+    row = connection.execute(queries("worker")["mask_key"]).fetchone()
+    assert row is not None
+    return bytes(row[0])
+
+
 def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tuple[str, str], Product]:
     """All published products by their source table (schema, table)."""
     products = {}
@@ -154,6 +173,7 @@ def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tupl
             dimension=row[2],
             state=row[3],
             embedder=embedders.of(contract.embedding.model),
+            mask_key=_mask_key(connection, contract),
         )
         products[(contract.source.schema, contract.source.table)] = product
     return products

@@ -4,6 +4,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tidegate.database import Connection
+from tidegate.index.clear_values import ClearWriter
 from tidegate.index.product import Product
 from tidegate.sql import queries
 
@@ -31,5 +32,6 @@ def sweep(connection: Connection, product: Product) -> int:
             product.key_text({name: value if isinstance(value, int) else str(value) for name, value in row.items()})
             for row in rows
         }
+        ClearWriter(product).sweep(cursor)
         cursor.execute(queries("worker")["ledger_forget"], {**parameters, "keys": list(keys)})
     return len(keys)

@@ -11,6 +11,7 @@ from pgvector import Vector
 from psycopg import sql
 
 from tidegate.capture.position import Position, lsn_text
+from tidegate.index.clear_values import ClearWriter
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.product import Product, Values
 from tidegate.sql import queries
@@ -84,7 +85,8 @@ class ChunkWriter:
         self._static = queries("worker")
         contract = product.contract
         self._carried = [column.name for column in contract.carried_columns]
-        types = contract.column_types
+        types = {column.name: column.carried_type for column in contract.carried_columns}
+        self._clear = ClearWriter(product)
         casts = {name: sql.SQL("%s::{}").format(sql.SQL(types[name])) for name in self._carried}
         match = sql.SQL(" AND ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), casts[name]) for name in product.key_names
@@ -155,6 +157,8 @@ class ChunkWriter:
         carries = [self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count]
         if carries:
             cursor.executemany(self._carry, carries)
+        shown = [(row.key_values, row.values, row.position) for row in winners if row.chunk_count]
+        self._clear.write(cursor, removed, shown)
         cleared = [row.key for row in winners if row.kind is not Kind.PARK]
         if cleared:
             cursor.execute(self._static["dead_letters_clear"], {"product_id": product_id, "keys": cleared})
@@ -169,10 +173,11 @@ class ChunkWriter:
         for name in ("own_product", "truncate_mark", "truncate_ledger", "truncate_dead_letters"):
             cursor.execute(self._static[name], parameters)
         cursor.execute(self._delete_all, [position.text()])
+        self._clear.truncate(cursor, position)
 
     def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
         assert row.vectors is not None
-        carried = tuple(row.values[name] for name in self._carried)
+        carried = self._product.carried_values(row.values)
         version = self._product.contract.version
         return [
             (*carried, number, text, text, Vector(vector), row.position.text(), row.committed_at, version)
@@ -180,7 +185,7 @@ class ChunkWriter:
         ]
 
     def _carry_parameters(self, row: RowWrite) -> tuple[Any, ...]:
-        carried = tuple(row.values[name] for name in self._carried)
+        carried = self._product.carried_values(row.values)
         version = self._product.contract.version
         return (*carried, row.position.text(), row.committed_at, version, *row.key_values)
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_strategies import texts
 
-from tidegate.contract.contract import Contract, Latency, Mask, Source
+from tidegate.contract.contract import Contract, Latency, Source
 from tidegate.contract.expression import columns
 from tidegate.contract.finding import ContractErrors
+from tidegate.contract.mask import Mask
 from tidegate.contract.membership import Membership
 from tidegate.contract.odcs import load_contract, load_contracts, parse_contract
 

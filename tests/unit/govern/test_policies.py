@@ -76,6 +76,15 @@ def test_statements_of_a_policy():
         f"""USING ({WORKER}("tenant_id" = (SELECT "tidegate"."attribute_uuid"('tenant'))))"""
     )
     assert 'FOR SELECT TO "legal_reviewer", "tidegate_gateway" USING' in legal.create(table).as_string(None)
+    assert legal.alter(table).as_string(None) == (
+        'ALTER POLICY "tidegate_allow_legal" ON "rag_support"."ticket" TO "legal_reviewer", "tidegate_gateway" '
+        "USING ((SELECT tidegate.acts_as('legal_reviewer')))"
+    )
+    assert (
+        tenant.alter(table)
+        .as_string(None)
+        .startswith('ALTER POLICY "tidegate_require_tenant" ON "rag_support"."ticket" TO PUBLIC USING (')
+    )
     mark = tenant.mark(table).as_string(None)
     assert mark.startswith('COMMENT ON POLICY "tidegate_require_tenant" ON "rag_support"."ticket" IS \'tidegate ')
     assert "support.ticket 1.0.0 rule=tenant sha256=" in mark
@@ -177,24 +186,28 @@ def test_memberships():
     contract, membership = with_members()
     assert policies(contract)[0].using.as_string(None) == (
         "((SELECT tidegate.acts_as('support_agent')) AND "
-        '("id" = ANY ((SELECT "rag_support"."member_ticket_assigned"())::bigint[])))'
+        '(CASE WHEN (SELECT "rag_support"."member_ticket_assigned_many"()) '
+        'THEN "rag_support"."member_ticket_assigned_has"("id") '
+        'ELSE "id" = ANY ((SELECT "rag_support"."member_ticket_assigned"())::bigint[]) END))'
     )
     assert row_visible(contract, sql.Identifier("s"), NamedRole("alice")).as_string(None) == (
         "((SELECT tidegate.breaks_glass_of('alice', 'support.ticket')) OR "
         "coalesce((((SELECT tidegate.acts_as_of('alice', 'support_agent')) AND "
-        """("s"."id" = ANY ((SELECT "rag_support"."member_ticket_assigned_of"('alice'))::bigint[])))), false))"""
+        """(CASE WHEN (SELECT "rag_support"."member_ticket_assigned_many_of"('alice')) """
+        """THEN "rag_support"."member_ticket_assigned_has_of"('alice', "s"."id") """
+        """ELSE "s"."id" = ANY ((SELECT "rag_support"."member_ticket_assigned_of"('alice'))::bigint[]) END))), false))"""
     )
     made = membership_functions(contract, membership).as_string(None)
-    assert made.count("LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n") == 2
+    assert made.count("LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n") == 6
     assert 'SELECT array_agg(m."ticket_id"::bigint) FROM "support"."assignment" m' in made
     assert 'WHERE m."username"::text = $1' in made
     assert "'{}') END" in made
-    assert (
-        'REVOKE ALL ON FUNCTION "rag_support"."member_ticket_assigned_of"(text), '
-        '"rag_support"."member_ticket_assigned"() FROM PUBLIC;' in made
-    )
-    assert 'GRANT EXECUTE ON FUNCTION "rag_support"."member_ticket_assigned"() TO' in made
-    assert '_of"(text) TO' not in made
+    *_, revoked, granted = made.split(";\n")
+    assert revoked.endswith(" FROM PUBLIC")
+    assert revoked.count("member_ticket_assigned") == 6
+    assert granted.startswith("GRANT EXECUTE ON FUNCTION ")
+    assert granted.count("member_ticket_assigned") == 3
+    assert "_of" not in granted
     with pytest.raises(ValueError, match="needs its contract"):
         compile_expression(contract.rules[0].when)
 
@@ -230,6 +243,10 @@ def test_pieces_leave_places_for_the_caller():
         {
             "member": '"rag_support"."member_ticket_assigned"',
             "of": '"rag_support"."member_ticket_assigned_of"',
+            "many": '"rag_support"."member_ticket_assigned_many"',
+            "many_of": '"rag_support"."member_ticket_assigned_many_of"',
+            "has": '"rag_support"."member_ticket_assigned_has"',
+            "has_of": '"rag_support"."member_ticket_assigned_has_of"',
             "column": '"t"."id"',
             "type": "bigint",
         },
