@@ -60,3 +60,22 @@ def bench_backfill(
 
     report = Backfill(rows=rows, floor_rows=floor_rows, seed=seed, dsn=dsn).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("govern")
+def bench_govern(
+    contracts: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_CONTRACTS", min=1, help="Contracts that are planned, unchanged.")
+    ] = 200,
+    chunks: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_CHUNKS", min=1, help="Chunks of the table whose rule changes.")
+    ] = 100_000,
+    applies: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_APPLIES", min=1, help="Changes of the rule.")] = 20,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """A plan of many unchanged contracts, and how long an apply of a changed rule locks readers out."""
+    from tidegate.bench.govern import Govern
+
+    report = Govern(contracts=contracts, chunks=chunks, applies=applies, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
