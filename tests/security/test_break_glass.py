@@ -69,7 +69,9 @@ def test_refusals(guarded: World) -> None:
     with pytest.raises(GlassUnbroken, match="GRANT tidegate_admin"):
         begin(guarded.login(reader), reader, "curious", 5)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        guarded.login(reader).execute("INSERT INTO tidegate.break_glass (principal, role_oid, reason, expires_at) VALUES ('x', 1, 'x', now())")
+        guarded.login(reader).execute(
+            "INSERT INTO tidegate.break_glass (principal, role_oid, reason, expires_at) VALUES ('x', 1, 'x', now())"
+        )
     assert guarded.tide.one("SELECT count(*) FROM tidegate.break_glass") == 0
 
 
@@ -102,14 +104,23 @@ def test_the_audit_tells_who_what_before_and_after(guarded: World) -> None:
 
 def test_keys_are_not_in_the_audit(guarded: World) -> None:
     guarded.admin.execute("INSERT INTO tidegate.token_issuer (issuer, audience) VALUES ('i', 'a')")
-    guarded.admin.execute("INSERT INTO tidegate.token_key (kid, issuer, inner_pad, outer_pad) VALUES ('k', 'i', 'hush1', 'hush2')")
+    guarded.admin.execute(
+        "INSERT INTO tidegate.token_key (kid, issuer, inner_pad, outer_pad) VALUES ('k', 'i', 'hush1', 'hush2')"
+    )
     row = guarded.tide.rows("SELECT after::text FROM tidegate.audit_event WHERE kind = 'token key insert'")
     assert '"kid": "k"' in row[0][0]
     assert "pad" not in row[0][0]
 
 
 @pytest.mark.parametrize("role", ["tidegate_owner", "tidegate_admin", None])
-@pytest.mark.parametrize("statement", ["UPDATE tidegate.audit_event SET actor = 'x'", "DELETE FROM tidegate.audit_event", "TRUNCATE tidegate.audit_event"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tidegate.audit_event SET actor = 'x'",
+        "DELETE FROM tidegate.audit_event",
+        "TRUNCATE tidegate.audit_event",
+    ],
+)
 def test_the_audit_is_append_only(guarded: World, role: str | None, statement: str) -> None:
     session = guarded.as_superuser()
     session.execute("SET session_replication_role = replica")

@@ -34,7 +34,11 @@ BENT = [
     ("COMMENT ON POLICY tidegate_deny_held ON rag_team.note IS 'mine now'", "policy_changed", "error"),
     ("DROP POLICY tidegate_deny_held ON rag_team.note", "policy_missing", "error"),
     ("CREATE POLICY by_hand ON rag_team.note FOR SELECT USING (true)", "policy_foreign_widens", "error"),
-    ("CREATE POLICY by_hand ON rag_team.note AS RESTRICTIVE FOR SELECT USING (id > 1)", "policy_foreign_narrows", "warning"),
+    (
+        "CREATE POLICY by_hand ON rag_team.note AS RESTRICTIVE FOR SELECT USING (id > 1)",
+        "policy_foreign_narrows",
+        "warning",
+    ),
     ("ALTER TABLE rag_team.note DISABLE ROW LEVEL SECURITY", "rls_disabled", "error"),
     ("ALTER TABLE rag_team.note NO FORCE ROW LEVEL SECURITY", "rls_not_forced", "error"),
     ("ALTER TABLE rag_team.note OWNER TO drifter", "owner", "error"),
@@ -61,10 +65,18 @@ BENT = [
     ("ALTER FUNCTION tidegate.acts_as(text) SECURITY INVOKER", "function_changed", "error"),
     ("ALTER FUNCTION rag_team.note_live(bigint) RESET ALL", "function_changed", "error"),
     ("DROP FUNCTION rag_team.note_live(bigint)", "function_missing", "error"),
-    ("CREATE FUNCTION rag_team.more() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'", "function_foreign", "error"),
+    (
+        "CREATE FUNCTION rag_team.more() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "function_foreign",
+        "error",
+    ),
     ("CREATE FUNCTION tidegate.more() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function_foreign", "warning"),
     ("CREATE VIEW team.all_notes AS SELECT * FROM rag_team.note", "view", "error"),
-    ("CREATE VIEW team.all_notes AS SELECT * FROM rag_team.note; ALTER VIEW team.all_notes OWNER TO drifter", "view", "warning"),
+    (
+        "CREATE VIEW team.all_notes AS SELECT * FROM rag_team.note; ALTER VIEW team.all_notes OWNER TO drifter",
+        "view",
+        "warning",
+    ),
     ("CREATE MATERIALIZED VIEW team.copy AS SELECT * FROM rag_team.note", "materialized_view", "error"),
     (
         "CREATE FUNCTION team.notes() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM rag_team.note'",
@@ -86,7 +98,11 @@ BENT = [
     ("ALTER TABLE tidegate.principal_attribute DISABLE TRIGGER audit", "trigger_changed", "error"),
     ("DROP TRIGGER append_only ON tidegate.audit_event", "trigger_missing", "error"),
     ("UPDATE tidegate.rule SET roles = '{drifter}' WHERE effect = 'allow'", "rules_changed", "error"),
-    ("CREATE OR REPLACE VIEW tidegate.audit AS SELECT * FROM tidegate.audit_event WHERE false", "view_changed", "error"),
+    (
+        "CREATE OR REPLACE VIEW tidegate.audit AS SELECT * FROM tidegate.audit_event WHERE false",
+        "view_changed",
+        "error",
+    ),
     ("DROP TABLE rag_team.note CASCADE", "table_missing", "error"),
 ]
 

@@ -83,7 +83,9 @@ class TestMatrix:
 
     def test_a_new_product_is_counted_on_its_source(self, world: World) -> None:
         world.admin.execute("INSERT INTO team.note (id, region) VALUES (1, 'EU'), (2, 'EU'), (3, 'US')")
-        matrix = count_matrix(world.admin, planned(world, contract({**ALLOW, "to": ["fresh"], "when": "row.region = 'EU'"})))
+        matrix = count_matrix(
+            world.admin, planned(world, contract({**ALLOW, "to": ["fresh"], "when": "row.region = 'EU'"}))
+        )
         assert matrix.rows == 3
         assert matrix.access == (Access("fresh", True, 0, 2, 2, 0),)
         assert any("source" in note for note in matrix.notes)
@@ -94,7 +96,9 @@ class TestMatrix:
         matrix = count_matrix(published.admin, planned(published, contract(ALLOW, {**DENY, "to": ["note_reader"]})))
         assert {each.role: (each.before, each.after) for each in matrix.access}[eu] == (2, 1)
 
-    def test_what_takes_too_long_is_said_and_not_guessed(self, published: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_takes_too_long_is_said_and_not_guessed(
+        self, published: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("tidegate.govern.matrix.COUNT_TIMEOUT_MS", 1)
         with published.admin.transaction():
             published.admin.execute("SET LOCAL ROLE tidegate_worker")
@@ -227,17 +231,17 @@ def test_an_apply_that_is_killed_leaves_everything_as_it_was(published: World, t
         [COMMAND, "apply", "."], cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TIDEGATE_DSN": published.tide.dsn},
     )  # fmt: skip
-    waiting = (
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'POLICY'"
-    )
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'POLICY'"
     wait_until(lambda: published.tide.rows(waiting), 30, "apply waits for the table, its other statements done")
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     holder.execute("ROLLBACK")
     wait_until(
-        lambda: not published.tide.rows(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND application_name = 'tidegate' AND state <> 'idle'"
+        lambda: (
+            not published.tide.rows(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND application_name = 'tidegate' AND state <> 'idle'"
+            )
         ),
         30,
         "its session is gone",
@@ -252,13 +256,17 @@ def test_readers_are_locked_out_last(published: World) -> None:
     assert any(locking)
     assert locking == sorted(locking)
     texts = [step.statement.as_string(None) for step in plan.steps]
-    assert all("POLICY" not in text for text, locks in zip(texts, locking, strict=True) if not locks and "INSERT" not in text)
+    assert all(
+        "POLICY" not in text for text, locks in zip(texts, locking, strict=True) if not locks and "INSERT" not in text
+    )
     assert apply_plan(published.admin, plan).held_ms > 0
 
 
 def test_the_audit_names_the_contract_before_and_after(published: World) -> None:
     published.publish(contract(ALLOW, DENY))
-    rows = published.tide.rows("SELECT actor, contract_version, subject, before, after FROM tidegate.audit WHERE kind = 'apply' ORDER BY audit_id")
+    rows = published.tide.rows(
+        "SELECT actor, contract_version, subject, before, after FROM tidegate.audit WHERE kind = 'apply' ORDER BY audit_id"
+    )
     assert [row[1:3] for row in rows] == [("1.0.0", "new"), ("2.0.0", "NARROWS")]
     assert rows[0][0] == published.tide.one("SELECT session_user::text")
     assert rows[1][3]["contract_sha256"] == rows[0][4]["contract_sha256"] != rows[1][4]["contract_sha256"]

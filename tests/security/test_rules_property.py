@@ -195,7 +195,7 @@ def cases(draw: st.DrawFn) -> Case:
         rows=tuple(draw(st.lists(row, min_size=1, max_size=6))),
         roles=frozenset(draw(st.just(ROLES) | st.lists(st.sampled_from(ROLES), unique=True))),
         attributes={name: values for name, values in attributes.items() if values is not None},
-        memberships=frozenset(draw(st.lists(st.integers(1, 6), max_size=4))),
+        memberships=frozenset(draw(st.lists(st.integers(-1, 3), max_size=4))),
         zone=draw(st.sampled_from(ZONES)),
         date_style=draw(st.sampled_from(DATE_STYLES)),
         many=draw(st.booleans()),
@@ -216,7 +216,7 @@ CONTRACT = Contract(
     ),
     embedding=Embedding(("region",), None, 200, 0, "local/none"),
     rules=(),
-    memberships=(Membership("assigned", "tgp_domain", "assignment", "thing_id", "id", "username"),),
+    memberships=(Membership("assigned", "tgp_domain", "assignment", "thing_id", "small", "username"),),
     latency=None,
     roles=ROLES,
     path="",
@@ -268,7 +268,7 @@ def contract_of(case: Case) -> Contract:
             to,
             when,
             columns=TYPES,
-            memberships={"assigned": "id"},
+            memberships={"assigned": "small"},
         )
         for number, (effect, to, when) in enumerate(case.rules)
     )

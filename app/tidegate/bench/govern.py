@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -96,7 +97,11 @@ class Govern:
         )  # fmt: skip
 
     def _plans(
-        self, connection: Connection, folder: Path, embedders: Embedders, move: "contextlib.AbstractContextManager[None]"
+        self,
+        connection: Connection,
+        folder: Path,
+        embedders: Embedders,
+        move: "contextlib.AbstractContextManager[None]",
     ) -> tuple[list[float], float]:
         document = yaml.safe_load(catalogue.CONTRACT.read_text(encoding="utf-8"))
         connection.execute("CREATE SCHEMA bench")
@@ -111,9 +116,7 @@ class Govern:
         measured = []
         for _ in range(self.plans):
             began = time.perf_counter()
-            plans = make_plans(
-                connection, Wanted(load_against([folder], known_contracts(connection))), embedders
-            )
+            plans = make_plans(connection, Wanted(load_against([folder], known_contracts(connection))), embedders)
             measured.append(time.perf_counter() - began)
             assert plans.empty
         began = time.perf_counter()
@@ -149,10 +152,9 @@ class Govern:
             return held, met, prober.longest()
 
 
-def _contract(document: dict[str, object], table: str) -> str:
+def _contract(document: dict[str, Any], table: str) -> str:
     named = document | {"name": f"bench.{table}", "dataProduct": f"bench.{table}"}
-    (schema,) = document["schema"]  # type: ignore[misc]
-    named["schema"] = [{**schema, "name": table, "physicalName": table}]
+    named["schema"] = [{**document["schema"][0], "name": table, "physicalName": table}]
     return str(yaml.safe_dump(named, sort_keys=False))
 
 

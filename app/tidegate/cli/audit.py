@@ -42,9 +42,7 @@ def audit(
     for event in events:
         subject = " ".join(part for part in (event.product, event.contract_version, event.subject) if part)
         reason = f'  "{event.reason}"' if event.reason else ""
-        console.out.print(
-            console.escape(f"{console.moment(event.at)}  {event.actor}  {event.kind}  {subject}{reason}")
-        )
+        console.out.print(console.escape(f"{console.moment(event.at)}  {event.actor}  {event.kind}  {subject}{reason}"))
         for name, value in (("before", event.before), ("after", event.after)):
             if value is not None:
                 shown = console.shorten(json.dumps(value, ensure_ascii=False), 200)
@@ -91,7 +89,9 @@ def break_glass(
                 scope = ", ".join(grant.products) if grant.products else "all products"
                 until = console.moment(grant.expires_at)
                 console.out.print(
-                    console.escape(f'{grant.principal}  {scope}  until {until}  by {grant.granted_by}: "{grant.reason}"')
+                    console.escape(
+                        f'{grant.principal}  {scope}  until {until}  by {grant.granted_by}: "{grant.reason}"'
+                    )
                 )
             if not grants:
                 console.err.print("nobody")
@@ -103,5 +103,7 @@ def break_glass(
         until = console.moment(begin(connection, principal, reason, minutes, product))
         scope = ", ".join(product) if product else "all products"
         console.err.print(
-            console.escape(f"{principal} sees all rows of {scope} until {until}; end it: break-glass --as {principal} --end")
+            console.escape(
+                f"{principal} sees all rows of {scope} until {until}; end it: break-glass --as {principal} --end"
+            )
         )

@@ -1,6 +1,7 @@
 """Whether the database still is as it was published, and what leads around it. Nothing is changed."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import psycopg
 
@@ -91,7 +92,12 @@ def _tables(contracts: Sequence[Contract], tables: dict[tuple[str, str], Row]) -
                 f"ALTER TABLE … NO INHERIT, so that {name} stands alone",
             )  # fmt: skip
     for (schema, table), row in tables.items():
-        if schema != "tidegate" and (schema, table) not in ours and row[2] in ("r", "p", "f") and not _clear(contracts, schema, table):
+        if (
+            schema != "tidegate"
+            and (schema, table) not in ours
+            and row[2] in ("r", "p", "f")
+            and not _clear(contracts, schema, table)
+        ):
             yield DriftFinding("warning", "table_foreign", f"{schema}.{table}", "tidegate did not make this table")
 
 
@@ -117,9 +123,7 @@ def _policies(contracts: Sequence[Contract], is_: State, should: State) -> Itera
         table = f"{contract.chunk_schema}.{contract.table}"
         for name, row in wanted.items():
             if name not in held:
-                yield DriftFinding(
-                    "error", "policy_missing", table, f"the policy {name} is gone", _again(contract)
-                )
+                yield DriftFinding("error", "policy_missing", table, f"the policy {name} is gone", _again(contract))
             elif _comparable(held[name]) != _comparable(row):
                 yield DriftFinding(
                     "error", "policy_changed", table, f"the policy {name} {_what(held[name], row)}",
@@ -199,7 +203,9 @@ def _privileges(is_: State, should: State) -> Iterator[DriftFinding]:
         yield DriftFinding(
             "warning", "grant_missing", name if kind == "table" else f"{kind} {name}",
             f"{grantee} has lost {privilege}",
-            INIT if "tidegate." in name or name == "tidegate" else f"GRANT {privilege} ON {kind.upper()} {name} TO {grantee}",
+            INIT
+            if "tidegate." in name or name == "tidegate"
+            else f"GRANT {privilege} ON {kind.upper()} {name} TO {grantee}",
         )  # fmt: skip
 
 
@@ -231,7 +237,7 @@ def _triggers(is_: State, should: State) -> Iterator[DriftFinding]:
 
 
 def _catalogue(connection: Connection, contracts: Sequence[Contract]) -> Iterator[DriftFinding]:
-    held = dict(connection.execute(queries("drift")["catalogued_rules"]).fetchall())
+    held: dict[str, Any] = dict(connection.execute(queries("drift")["catalogued_rules"]).fetchall())
     for contract in contracts:
         if held.get(contract.product) != compiled_rules(contract):
             yield DriftFinding(
@@ -239,5 +245,3 @@ def _catalogue(connection: Connection, contracts: Sequence[Contract]) -> Iterato
                 "tidegate.rule, which searches and explanations read, is not what the contract says",
                 f"tidegate apply {contract.path} --rebuild",
             )  # fmt: skip
-
-

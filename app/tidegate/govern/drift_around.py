@@ -40,7 +40,11 @@ def around(connection: Connection, contracts: Sequence[Contract]) -> Iterator[Dr
         )  # fmt: skip
     for table, name in rows("table_rules"):
         yield DriftFinding(
-            "error", "table_rule", table, f"the rule {name} rewrites what is asked of it", f"DROP RULE {name} ON {table}"
+            "error",
+            "table_rule",
+            table,
+            f"the rule {name} rewrites what is asked of it",
+            f"DROP RULE {name} ON {table}",
         )
     for name, table in rows("publications"):
         yield DriftFinding(

@@ -1,4 +1,4 @@
-"""The database as this release would make it, beside the database as it is: made in a transaction that is rolled back."""
+"""The database as this release would make it: made in a transaction that is rolled back."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,12 +69,14 @@ def _wanted(connection: Connection, contract: Contract) -> dict[str, Row]:
     return found
 
 
-def _scratch(contract: Contract, scratch: sql.Identifier) -> Iterator[sql.Composable]:
+def _scratch(contract: Contract, scratch: sql.Identifier) -> Iterator[sql.Composed]:
     yield sql.SQL("CREATE TEMPORARY TABLE tidegate_scratch (LIKE {})").format(table_of.chunk_table(contract))
     for policy in policies(contract):
         yield policy.create(scratch)
         yield policy.mark(scratch)
-    yield sql.SQL("CREATE POLICY tidegate_worker ON {} TO tidegate_worker USING (true) WITH CHECK (true)").format(scratch)
+    yield sql.SQL("CREATE POLICY tidegate_worker ON {} TO tidegate_worker USING (true) WITH CHECK (true)").format(
+        scratch
+    )
     yield sql.SQL("COMMENT ON POLICY tidegate_worker ON {} IS 'tidegate: the worker writes'").format(scratch)
 
 

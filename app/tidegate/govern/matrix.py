@@ -96,7 +96,7 @@ def count_matrix(connection: Connection, plan: Plan) -> Matrix:
     return Matrix(plan.contract.product, rows, access, clear, tuple(notes))
 
 
-def _preparation(plan: Plan) -> Iterator[tuple[sql.Composable, bool]]:
+def _preparation(plan: Plan) -> Iterator[tuple[sql.Composed, bool]]:
     contract = plan.contract
     for role in sorted(plan.new_roles):
         yield from ((statement, False) for statement in table_of.create_role(role))

@@ -135,9 +135,7 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(
-        self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool, setting: Setting
-    ):
+    def __init__(self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool, setting: Setting):
         self._connection = connection
         self._contract = contract
         self._embedder = embedder

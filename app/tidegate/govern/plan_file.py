@@ -32,9 +32,7 @@ def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix])
         "database": connection.info.dbname,
         "rebuild": plans.wanted.rebuild,
         "standards": None if plans.standards is None else plans.standards.text,
-        "contracts": [
-            {"path": contract.path, "text": contract.text} for contract in plans.wanted.contracts
-        ],
+        "contracts": [{"path": contract.path, "text": contract.text} for contract in plans.wanted.contracts],
         "standards_statements": [_statement(*each) for each in ran.get("standards", ())],
         "products": [
             {
@@ -65,7 +63,7 @@ def read_plan_file(path: Path) -> PlanFile:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["tidegate_plan"] != FORMAT:
-            raise UsageError(f'{path}: plan format {document["tidegate_plan"]} is not this release\'s; plan again')
+            raise UsageError(f"{path}: plan format {document['tidegate_plan']} is not this release's; plan again")
         wanted = Wanted(
             tuple(parse_contract(each["text"].encode(), each["path"]) for each in document["contracts"]),
             None

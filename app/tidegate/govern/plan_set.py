@@ -102,20 +102,14 @@ def make_plans(connection: Connection, wanted: Wanted, embedders: Embedders) -> 
             misfits.append(str(misfit))
             continue
         plans.append(plan)
-        setting = replace(
-            setting, roles=setting.roles | plan.new_roles, readers=setting.readers | plan.new_readers
-        )
+        setting = replace(setting, roles=setting.roles | plan.new_roles, readers=setting.readers | plan.new_readers)
     if misfits:
         raise ContractUnfit("\n".join(misfits))
     return PlanSet(wanted, tuple(plans), standards)
 
 
-def _plan(
-    connection: Connection, contract: Contract, embedders: Embedders, rebuild: bool, setting: Setting
-) -> Plan:
-    return make_plan(
-        connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild, setting=setting
-    )
+def _plan(connection: Connection, contract: Contract, embedders: Embedders, rebuild: bool, setting: Setting) -> Plan:
+    return make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild, setting=setting)
 
 
 def require_unchanged(connection: Connection, planned: Mapping[str, Sequence[tuple[str, bool]]], now: PlanSet) -> None:
@@ -164,10 +158,11 @@ def apply_plans(
             try:
                 return _plan(connection, plan.contract, embedders, plans.wanted.rebuild, setting)
             except ContractUnfit as misfit:
-                raise PlanOutdated(f"the database changed since the plan was made, and it no longer fits: {misfit}") from None
+                raise PlanOutdated(
+                    f"the database changed since the plan was made, and it no longer fits: {misfit}"
+                ) from None
 
         with around(connection, plan):
             return apply_plan(connection, plan, again=again)
 
     return [apply(plan) for plan in plans.changing]
-
