@@ -40,7 +40,7 @@ CHANGES = [
     ([], [(", " + RESTRICTED, "")], "WIDENS", Bump.MAJOR, "column secret"),
     ([(RESTRICTED, "classification: public")], [], "NARROWS", Bump.MINOR, "column secret"),
     ([], [(RESTRICTED, "classification: Restricted")], "SAFE", Bump.PATCH, "column secret"),
-    ([(RESTRICTED, MASKED % "hash")], [], "WIDENS", Bump.MAJOR, "column secret"),
+    ([(RESTRICTED, MASKED % "hash")], [], "BREAKING", Bump.MAJOR, "column secret"),
     ([], [(RESTRICTED, MASKED % "hash")], "WIDENS", Bump.MAJOR, "column secret"),
     ([], [(RESTRICTED, MASKED % '"null"')], "NARROWS", Bump.MINOR, "column secret"),
     ([(RESTRICTED, "classification: public")], [(RESTRICTED, MASKED.replace("restricted", "public") % "hash")], "NARROWS", Bump.MINOR, "column secret"),
