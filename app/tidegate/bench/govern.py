@@ -11,7 +11,6 @@ meanwhile: the longest of her queries (one row by key, again and again) during e
 apply running, the longest in as long a time.
 """
 
-import contextlib
 import tempfile
 import threading
 import time
@@ -38,9 +37,13 @@ from tidegate.settings import Settings
 
 PLAN_LIMIT_S = 5.0
 HELD_LIMIT_MS = 50.0
-_COLUMNS = "(id bigint PRIMARY KEY, region text NOT NULL, price numeric(10,2) NOT NULL, name text NOT NULL, description text NOT NULL)"
+_COLUMNS = (
+    "(id bigint PRIMARY KEY, region text NOT NULL, price numeric(10,2) NOT NULL, name text NOT NULL, "
+    "description text NOT NULL)"
+)
 _CHUNKS = """
-    INSERT INTO rag_bench.product (id, region, price, chunk_no, content, content_hash, embedding, position, committed_at, contract_version)
+    INSERT INTO rag_bench.product
+        (id, region, price, chunk_no, content, content_hash, embedding, position, committed_at, contract_version)
     SELECT n, CASE n %% 3 WHEN 0 THEN 'EU' WHEN 1 THEN 'US' ELSE 'APAC' END, n %% 900, 0, 'text ' || n, ''::bytea,
            (SELECT array_agg(sin(n * i))::float4[] FROM generate_series(1, 384) AS i)::public.vector,
            '{0/1,0/1}', now(), '1.0.0'
@@ -101,7 +104,7 @@ class Govern:
         connection: Connection,
         folder: Path,
         embedders: Embedders,
-        move: "contextlib.AbstractContextManager[None]",
+        move: Callable[[int | None], None],
     ) -> tuple[list[float], float]:
         document = yaml.safe_load(catalogue.CONTRACT.read_text(encoding="utf-8"))
         connection.execute("CREATE SCHEMA bench")
@@ -112,7 +115,7 @@ class Govern:
             (folder / f"{table}.odcs.yaml").write_text(text, encoding="utf-8")
             contract = parse_contract(text.encode(), str(folder / f"{table}.odcs.yaml"))
             apply_plan(connection, make_plan(connection, contract, embedders.of(contract.embedding.model)))
-            move(None)  # type: ignore[operator]
+            move(None)
         measured = []
         for _ in range(self.plans):
             began = time.perf_counter()
@@ -133,7 +136,7 @@ class Govern:
         connection.execute("ANALYZE rag_bench.product")
 
     def _applies(
-        self, connection: Connection, dsn: str, embedders: Embedders, move: "contextlib.AbstractContextManager[None]"
+        self, connection: Connection, dsn: str, embedders: Embedders, move: Callable[[int | None], None]
     ) -> tuple[list[float], list[float], float]:
         text = catalogue.CONTRACT.read_text(encoding="utf-8")
         held, met = [], []
@@ -145,7 +148,7 @@ class Govern:
                 prober.longest()
                 held.append(apply_plan(connection, plan).held_ms)
                 met.append(prober.longest())
-                move(None)  # type: ignore[operator]
+                move(None)
             took = time.perf_counter() - began
             prober.longest()
             time.sleep(min(took, 5))

@@ -145,7 +145,7 @@ def _policies(contracts: Sequence[Contract], is_: State, should: State) -> Itera
             else:
                 yield DriftFinding(
                     "warning", "policy_foreign_narrows", table,
-                    f"the policy {name}, which tidegate did not make, hides rows; it may hide them from the worker, too",
+                    f"the policy {name}, which tidegate did not make, hides rows, perhaps from the worker, too",
                     f"DROP POLICY {name} ON {table}, and a deny rule in {contract.path}",
                 )  # fmt: skip
 
@@ -195,7 +195,7 @@ def _privileges(is_: State, should: State) -> Iterator[DriftFinding]:
         yield DriftFinding(
             "error", "public_grant" if grantee == "PUBLIC" else "grant_extra", thing,
             f"{grantee} has {privilege}, which no contract gives",
-            f"REVOKE {privilege} ON {kind.upper() if kind != 'column' else 'its table and column'} {name} FROM {grantee}",
+            f"REVOKE {privilege} ON {_where(kind)} {name} FROM {grantee}",
         )  # fmt: skip
     for kind, name, grantee, privilege in sorted(should.privileges - is_.privileges):
         if name in foreign or (kind == "function" and name not in is_.functions):
@@ -220,6 +220,10 @@ def _control(is_: State, should: State) -> Iterator[DriftFinding]:
             yield DriftFinding("error", "view_changed", f"tidegate.{name}", "the view is another one", INIT)
     for name in should.relations.keys() - is_.relations.keys():
         yield DriftFinding("error", "view_missing", f"tidegate.{name}", "the view is gone", INIT)
+
+
+def _where(kind: str) -> str:
+    return "its table and column" if kind == "column" else kind.upper()
 
 
 def _triggers(is_: State, should: State) -> Iterator[DriftFinding]:
