@@ -51,6 +51,8 @@ def test_few_and_many_memberships_show_the_same(world: World, rule: dict[str, An
     # What readers may call tells them nothing of others.
     assert reader.execute("SELECT rag_team.member_note_assigned_has(8)").fetchone() == (False,)
     assert reader.execute("SELECT rag_team.member_note_assigned_has(NULL)").fetchone() == (None,)
+    none = world.login(world.role("none", "note_reader"))
+    assert none.execute("SELECT rag_team.member_note_assigned_has(NULL)").fetchone() == (False,)
     for call in ("_of('x')", "_many_of('x')", "_has_of('x', 8)"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute(f"SELECT rag_team.member_note_assigned{call}")  # type: ignore[arg-type]

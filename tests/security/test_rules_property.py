@@ -141,7 +141,7 @@ def atoms(draw: st.DrawFn, effect: str) -> str:
         f"row.{name} in [{listed}]",
         f"row.{name} is null",
         f"row.{name} is not null",
-        "member(assigned)",
+        *["member(assigned)"] * 3,
     ]
     if kind is Family.BOOLEAN:
         choices += [f"row.{name}"] * 3

@@ -21,7 +21,8 @@ def membership_functions(contract: Contract, membership: Membership) -> sql.Comp
     """The statements that make a membership's six functions: create, comment, revoke, grant.
 
     Readers call three, which speak of the caller only: all her values as an array (empty for none, NULL for an
-    unknown caller), whether these are more than MANY, and whether one value is hers (NULL for no value). What takes
+    unknown caller), whether these are more than MANY, and whether one value is hers, with the truth of `value = ANY
+    (array)`: for a NULL value NULL, but false where she has none. What takes
     the principal is nobody's but the owner's. Definer, because readers have no privilege on the table that they
     read. Their owner needs SELECT on it.
 
@@ -47,9 +48,9 @@ def membership_functions(contract: Contract, membership: Membership) -> sql.Comp
         "$$;\n"
         "CREATE OR REPLACE FUNCTION {has_of}(principal text, value {type}) RETURNS boolean\n"
         "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
-        "SELECT CASE WHEN $1 IS NOT NULL AND $2 IS NOT NULL THEN EXISTS (\n"
-        "    SELECT FROM {table} m WHERE {principal} = $1 AND {column} = $2\n"
-        ") END\n"
+        "SELECT CASE WHEN $1 IS NULL THEN NULL\n"
+        "    WHEN $2 IS NOT NULL THEN EXISTS (SELECT FROM {table} m WHERE {principal} = $1 AND {column} = $2)\n"
+        "    WHEN NOT EXISTS (SELECT FROM {table} m WHERE {principal} = $1 AND {column} IS NOT NULL) THEN false END\n"
         "$$;\n"
         "CREATE OR REPLACE FUNCTION {all}() RETURNS {type}[]\n"
         "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
@@ -62,9 +63,10 @@ def membership_functions(contract: Contract, membership: Membership) -> sql.Comp
         # Not by way of the other: this one runs once a row.
         "CREATE OR REPLACE FUNCTION {has}(value {type}) RETURNS boolean\n"
         "LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
-        "SELECT CASE WHEN c.name IS NOT NULL AND $1 IS NOT NULL THEN EXISTS (\n"
-        "    SELECT FROM {table} m WHERE {principal} = c.name AND {column} = $1\n"
-        ") END FROM (SELECT tidegate.principal() AS name OFFSET 0) AS c\n"
+        "SELECT CASE WHEN c.name IS NULL THEN NULL\n"
+        "    WHEN $1 IS NOT NULL THEN EXISTS (SELECT FROM {table} m WHERE {principal} = c.name AND {column} = $1)\n"
+        "    WHEN NOT EXISTS (SELECT FROM {table} m WHERE {principal} = c.name AND {column} IS NOT NULL) THEN false END\n"
+        "FROM (SELECT tidegate.principal() AS name OFFSET 0) AS c\n"
         "$$;\n"
         "COMMENT ON FUNCTION {all_of}(text) IS {comment};\n"
         "COMMENT ON FUNCTION {many_of}(text) IS {comment};\n"
