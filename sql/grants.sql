@@ -43,3 +43,11 @@ GRANT EXECUTE ON FUNCTION tidegate.explain_access(text, text, jsonb), tidegate.e
     tidegate.explain_access_with(jsonb, text, jsonb), tidegate.who_can_see(text, jsonb), tidegate.indexed_row(text, jsonb),
     tidegate.caller_of(text), tidegate.given_caller_of(text[], jsonb, text), tidegate.claims_caller_of(jsonb), tidegate.access_of(text, jsonb, jsonb, jsonb),
     tidegate.seers_of(text, jsonb, jsonb), tidegate.product_key_of(text, jsonb) TO tidegate_admin;
+-- Of an earlier release; policies that were not applied again still ask it.
+DO $$
+BEGIN
+    DROP FUNCTION IF EXISTS tidegate.has_role(text);
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    NULL;
+END
+$$;

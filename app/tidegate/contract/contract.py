@@ -189,7 +189,7 @@ class Contract:
         memberships = tuple(Membership(**membership) for membership in spec["memberships"])
         members = {membership.name: membership.row for membership in memberships}
         embedding = spec["embedding"]
-        plain: Json = {name: spec[name] for name in _PLAIN}
+        plain: Json = {name: spec[name] for name in _PLAIN if name in spec or name not in _ADDED}
         lists: Json = {name: tuple(spec[name]) for name in _LISTS}
         return cls(
             **plain,
@@ -215,4 +215,6 @@ class Contract:
 
 
 _PLAIN = ("product", "domain", "version", "status", "team", "path", "text", "purpose")
+_ADDED = frozenset({"purpose"})
+"""Not in the specs that earlier releases published."""
 _LISTS = ("owners", "roles", "warnings")
