@@ -5,6 +5,10 @@ SELECT c.oid, c.relkind::text, c.relreplident::text, c.relrowsecurity,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- restricts_relation_kinds --
+-- In the minor releases of August 2024 and later.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind');
+
 -- source_columns --
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), t.typtype::text
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid

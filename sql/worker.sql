@@ -5,6 +5,15 @@ FROM tidegate.product;
 -- mask_key --
 SELECT key FROM tidegate.mask_key;
 
+-- guard_reads --
+SELECT pg_catalog.set_config(s.name, CASE s.name WHEN 'row_security' THEN 'off' ELSE 'view, foreign-table' END, true)
+FROM pg_catalog.pg_settings s
+WHERE s.name IN ('row_security', 'restrict_nonsystem_relation_kind')
+  AND EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+              JOIN tidegate.product p ON p.chunk_schema = n.nspname AND p.live_function = f.proname
+              WHERE p.product_id = %(product_id)s
+                AND EXISTS (SELECT FROM unnest(f.proconfig) AS c (setting) WHERE c.setting LIKE s.name || '=%%'));
+
 -- source_columns --
 SELECT a.attname
 FROM pg_catalog.pg_attribute a

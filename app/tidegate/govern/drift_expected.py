@@ -11,6 +11,7 @@ from tidegate.database import Connection
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern.control_schema import install_functions
 from tidegate.govern.policies import policies
+from tidegate.govern.source_guard import guards
 from tidegate.sql import queries
 
 Row = tuple[Any, ...]
@@ -45,8 +46,9 @@ def expected(connection: Connection, contracts: Sequence[Contract], oids: dict[s
         install_functions(connection)
         connection.execute("SET LOCAL ROLE tidegate_owner")
         there = [contract for contract in contracts if contract.product in oids]
+        guarding = {contract.product: list(guards(connection, contract)) for contract in there}
         for contract in there:
-            for statement in (*table_of.functions(contract), *table_of.grants(contract)):
+            for statement in (*table_of.functions(contract), *guarding[contract.product], *table_of.grants(contract)):
                 connection.execute(statement)
         held = {contract.product: _wanted(connection, contract) for contract in there}
         return _state(connection, schemas(contracts), held)

@@ -22,6 +22,7 @@ from tidegate.govern.clear_table import ClearTables, remasked
 from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.rule_catalog import compiled_rules
+from tidegate.govern.source_guard import guards
 from tidegate.govern.standards import published_standards
 from tidegate.govern.version_gate import version_problems
 from tidegate.index.embedding.embedder import Embedder
@@ -244,7 +245,7 @@ class _Planner:
         if changes:
             # Policies call the membership functions, and these read what the owner of the source grants.
             self._as_login(*table_of.source_grants(contract))
-            self._own(*table_of.functions(contract))
+            self._own(*table_of.functions(contract), *guards(self._connection, contract))
         self._steps += policy_steps
         self._own(*clear.creates(all_=existing is None))
         self._summary += clear.summary(all_=existing is None)
