@@ -89,6 +89,3 @@ FROM tidegate.worker w ORDER BY w.worker;
 SELECT p.source, p.partition, p.worker, p.committed_offset, p.end_offset, greatest(p.end_offset - p.committed_offset, 0) AS lag,
        p.finished_lsn::text, p.updated_at
 FROM tidegate.stream_partition p ORDER BY p.source, p.partition;
-
--- streams --
-SELECT source, transport, partitions FROM tidegate.stream ORDER BY source;

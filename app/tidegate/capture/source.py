@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tidegate.capture.slot import default_slot
 from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
+from tidegate.errors import UsageError
 from tidegate.settings import Settings
 
 
@@ -38,6 +39,10 @@ def sources(settings: Settings, home_dsn: str, database: str) -> Mapping[str, So
     """
     slot = settings.slot or default_slot(database)
     prefix = settings.kafka.prefix or slot
+    if settings.sources:
+        raise UsageError(
+            "TIDEGATE_SOURCES: products of other databases than the index's cannot be published yet; remove it"
+        )
     found = {HOME: Source(HOME, home_dsn, slot, prefix)}
     for name, dsn in settings.sources.items():
         plain = re.sub("[^a-z0-9_]", "_", name.lower())

@@ -93,6 +93,7 @@ class Fleet:
             if row != (True,):
                 return False
             self._leads_on = connection
+            connection.execute(static["workers_forget"])
             self._known.clear()
             log.info("keeps the house of all workers", extra={"worker": self.worker})
         self._set_streams(connection, said.counts)
