@@ -72,7 +72,7 @@ class Connectors:
             state = self._connect.state(source.prefix)
             if state is not None and state.failed and not different:
                 self._connect.restart(source.prefix)
-            self._connect.wait_until_running(source.prefix, timeout)
+            self._connect.wait_until_running(source.prefix, timeout, settle=2.0 if different else 0.0)
         return changes
 
     def states(self) -> dict[str, ConnectorState | None]:

@@ -16,7 +16,7 @@ from tidegate.capture.stream import HOME
 from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
-from tidegate.govern.controller import Controller
+from tidegate.govern.controller import Around, Controller
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.fleet import set_stream
 from tidegate.index.product import published, secret_columns
@@ -112,6 +112,7 @@ def run_until(
     embedders: Embedders,
     started: Callable[[Runs], None] = lambda _: None,
     make: Callable[[str, Settings, Embedders], Runs] = Pipeline,
+    around: Around | None = None,
 ) -> None:
     """Runs pipelines, one after the other fails, until `stop` is set; and decides what domain teams hand in.
 
@@ -120,14 +121,14 @@ def run_until(
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
-    controller = Controller(dsn, embedders, Lineage(settings.openlineage))
+    controller = Controller(dsn, embedders, around or Lineage(settings.openlineage))
 
-    def up(pipeline: Pipeline) -> None:
+    def up(pipeline: Runs) -> None:
         controller.start()
         started(pipeline)
 
     try:
-        _run_pipelines(stop, dsn, settings, embedders, up)
+        _run_pipelines(stop, dsn, settings, embedders, up, make)
     finally:
         controller.stop()
 
@@ -137,7 +138,8 @@ def _run_pipelines(
     dsn: str,
     settings: Settings,
     embedders: Embedders,
-    started: Callable[[Pipeline], None],
+    started: Callable[[Runs], None],
+    make: Callable[[str, Settings, Embedders], Runs],
 ) -> None:
     pause = _RESTART_FIRST_S
     first = True

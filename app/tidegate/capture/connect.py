@@ -105,20 +105,26 @@ class Connect:
                 time.sleep(_POLL_S)
         return self._call("DELETE", f"/connectors/{name}") is not None
 
-    def wait_until_running(self, name: str, timeout: float) -> ConnectorState:
-        """Waits until the connector and its task run.
+    def wait_until_running(self, name: str, timeout: float, settle: float = 2.0) -> ConnectorState:
+        """Waits until the connector and its task run, and have for `settle` seconds: what a task finds wrong with
+        its database (a publication, a slot) it finds after its start.
 
         Raises:
             ConnectorFailed: one of them failed, with the reason; or they do not run in time.
         """
         deadline = time.monotonic() + timeout
+        since: float | None = None
         while True:
             state = self.state(name)
-            if state is not None and state.running:
+            if state is None or not state.running:
+                since = None
+            elif since is None:
+                since = time.monotonic()
+            if state is not None and since is not None and time.monotonic() >= since + settle:
                 return state
             if state is not None and state.failed:
                 raise ConnectorFailed(
-                    f'connector "{name}" failed: {state.reason or "no reason given"}. '
+                    f'connector "{name}" failed: {(state.reason or "no reason given").rstrip(".")}. '
                     "When that is mended: tidegate connect restart"
                 )
             if time.monotonic() > deadline:

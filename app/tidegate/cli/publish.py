@@ -12,11 +12,9 @@ from tidegate.cli.program import app
 from tidegate.errors import TidegateError, UsageError
 
 if TYPE_CHECKING:
-    from tidegate.contract.contract import Contract
     from tidegate.database import Connection
     from tidegate.govern.plan_set import PlanSet
     from tidegate.index.embedding.registry import Embedders
-    from tidegate.settings import Settings
 
 EXIT_CHANGES = 2
 
@@ -58,17 +56,6 @@ Rebuild = Annotated[
         help="Make the chunk table anew where a change cannot be made in place.",
     ),
 ]
-
-
-def _connect(connection: "Connection", settings: "Settings", coming: "list[Contract]") -> None:
-    """Brings the connectors to what is published and what is about to be, so that no topic gets a secret column."""
-    from tidegate.connectors import Connectors
-
-    for change in Connectors(connection, settings).apply(60.0, coming=coming):
-        if change.differences:
-            verb = "created" if change.created else "changed"
-            names = ", ".join(difference.name for difference in change.differences)
-            console.out.print(console.escape(f"connector {change.connector}: {verb} ({names})"))
 
 
 @app.command()
@@ -177,11 +164,11 @@ def apply(
     if domain.hands_in(dsn):
         domain.hand_in_contracts(dsn, contracts, "apply", rebuild=rebuild, sql=sql, wait=not no_wait)
         return
+    from tidegate.applying import Applying
     from tidegate.govern.plan_file import read_plan_file
     from tidegate.govern.plan_report import plan_sql
     from tidegate.govern.plan_set import apply_plans, make_plans, require_unchanged
     from tidegate.index.embedding.registry import Embedders
-    from tidegate.observe.lineage import Lineage
 
     with control(dsn) as connection:
         if _is_plan(contracts):
@@ -202,12 +189,7 @@ def apply(
         for each in plans.plans:
             for warning in each.contract.warnings:
                 console.err.print(console.escape(f"{each.contract.product}: warning: {warning}"))
-        settings = load_settings()
-        if settings.connect.url is not None:
-            _connect(connection, settings, [each.contract for each in plans.changing])
-        apply_plans(connection, plans, embedders, Lineage(settings.openlineage).applying)
-        if settings.connect.url is not None:
-            _connect(connection, settings, [])
+        apply_plans(connection, plans, embedders, Applying(load_settings()).applying)
         for each in plans.plans:
             for line in each.summary if each.steps else ("nothing to do",):
                 console.out.print(console.escape(f"{each.contract.product}: {line}"))

@@ -24,6 +24,7 @@ Patience = Annotated[
 @app.command()
 def worker(dsn: Dsn = None, slot: Slot = None) -> None:
     """Index changes from Kafka, sharing the partitions with other workers; SIGINT or SIGTERM ends it in order."""
+    from tidegate.applying import Applying
     from tidegate.capture.kafka_client import servers
     from tidegate.group_pipeline import GroupPipeline
     from tidegate.index.embedding.registry import Embedders
@@ -43,6 +44,7 @@ def worker(dsn: Dsn = None, slot: Slot = None) -> None:
         Embedders(settings),
         started=lambda _: console.err.print("tidegate worker runs; SIGINT or SIGTERM ends it"),
         make=GroupPipeline,
+        around=Applying(settings),
     )
     sys.stdout.flush()
 

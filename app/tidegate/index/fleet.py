@@ -153,10 +153,11 @@ class Fleet:
                 wanted.setdefault(source, {})[product_id] = f"{schema}.{table}"
                 asked.append((schema, table))
         for source, tables in wanted.items():
+            # What an earlier backfill left to be waited for says nothing of this one. Before the signal: a small
+            # table is read to its end before the next statement here.
+            connection.execute(static["scans_forget"], {"product_ids": list(tables)})
             with self.on_source(connection, source) as there:
                 signal(there, "execute-snapshot", {"type": "incremental", "data-collections": list(tables.values())})
-            # What an earlier backfill left to be waited for says nothing of this one.
-            connection.execute(static["scans_forget"], {"product_ids": list(tables)})
             connection.execute(static["backfills_begun"], {"product_ids": list(tables)})
             log.info("backfill asked for", extra={"source": source, "tables": list(tables.values())})
         return asked
