@@ -1,6 +1,6 @@
 """A Kafka broker (KRaft) and a Kafka Connect worker with Debezium, on loopback.
 
-From Maven Central's jars where there is no Docker engine, else from the images of docker/compose.yaml.
+From Maven Central's jars, on the machine's Java: no Docker engine is needed.
 `python -m tests.kafka.cluster` runs one until it is interrupted, and prints the two settings to use it with.
 """
 

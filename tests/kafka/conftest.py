@@ -1,4 +1,4 @@
-"""A Kafka cluster a session, and tidegate on it: from Docker images where an engine runs, else from Maven's jars."""
+"""A Kafka cluster a session, from Maven Central's jars, and tidegate on it."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.kafka.cluster import Cluster, cluster
-from tests.kafka.jars import docker_runs, lack
+from tests.kafka.jars import lack
 from tidegate.connectors import Connectors
 from tidegate.database import Connection
 from tidegate.group_pipeline import GroupPipeline
@@ -23,13 +23,13 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where Kafka cannot run, its tests say so in one line each, and the session goes on."""
     missing = lack()
-    if missing is None or docker_runs():
+    if missing is None:
         return
     if os.environ.get("TIDEGATE_REQUIRE_KAFKA"):
-        pytest.exit(f"TIDEGATE_REQUIRE_KAFKA is set, but there is no Docker engine and {missing}", 1)
+        pytest.exit(f"TIDEGATE_REQUIRE_KAFKA is set, but there is {missing}", 1)
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason=f"Kafka's tests need a Docker engine, or java and mvn: {missing}"))
+            item.add_marker(pytest.mark.skip(reason=f"Kafka's tests need java and mvn: {missing}"))
 
 
 @pytest.fixture(scope="session")

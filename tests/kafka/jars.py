@@ -1,7 +1,6 @@
-"""Kafka's, Connect's and Debezium's jars from Maven Central, for machines without Docker."""
+"""Kafka's, Connect's and Debezium's jars from Maven Central, so that no Docker engine is needed."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -30,14 +29,3 @@ def lack() -> str | None:
     """What this machine lacks to run Kafka from its jars; None: nothing."""
     missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
     return f"no {' and no '.join(missing)}" if missing else None
-
-
-def docker_runs() -> bool:
-    """Whether a Docker engine answers."""
-    if shutil.which("docker") is None and not os.environ.get("DOCKER_HOST"):
-        return False
-    try:
-        done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0

@@ -25,6 +25,7 @@ from tidegate.database import connect
 
 CHANGES = int(os.environ.get("TIDEGATE_CHAOS_CHANGES", "1500"))
 KEYS = int(os.environ.get("TIDEGATE_CHAOS_KEYS", "200"))
+PAUSE_S = float(os.environ.get("TIDEGATE_CHAOS_PAUSE_S", "0.02"))
 WORKERS, PARTITIONS = 3, 6
 
 
@@ -77,7 +78,7 @@ class Load(threading.Thread):
                         self._change(connection)
                     self.changes += 1
                     if self.changes % 10 == 0:
-                        time.sleep(0.02)
+                        time.sleep(PAUSE_S)
         except BaseException as error:
             self.failure = error
 
