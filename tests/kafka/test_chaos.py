@@ -25,7 +25,7 @@ from tidegate.database import connect
 
 CHANGES = int(os.environ.get("TIDEGATE_CHAOS_CHANGES", "1500"))
 KEYS = int(os.environ.get("TIDEGATE_CHAOS_KEYS", "200"))
-PAUSE_S = float(os.environ.get("TIDEGATE_CHAOS_PAUSE_S", "0.02"))
+PAUSE_S = float(os.environ.get("TIDEGATE_CHAOS_PAUSE_S", "0.12"))
 WORKERS, PARTITIONS = 3, 6
 
 
@@ -161,7 +161,7 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_stays(tide: KafkaTide, k
         watch.start()
         load.start()
         restarts = {"broker": CHANGES // 3, "connect": 2 * CHANGES // 3}
-        while load.is_alive():
+        while load.is_alive() or restarts:
             if load.changes >= restarts.get("broker", CHANGES + 1):
                 del restarts["broker"]
                 kafka.restart_broker(signal.SIGKILL if pick.random() < 0.5 else signal.SIGTERM)
