@@ -12,6 +12,7 @@ from tidegate.group_pipeline import GroupPipeline
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.observe.dead_letters import list_dead_letters
 from tidegate.observe.fleet import fleet_status
+from tidegate.settings import KafkaSettings
 
 DIFFERING = (
     "SELECT count(*) FROM team.note s FULL JOIN rag_team.note c ON c.id = s.id WHERE s.title IS DISTINCT FROM c.content"
@@ -111,3 +112,29 @@ def test_a_changed_contract_reaches_all_workers(tide: KafkaTide) -> None:
     tide.admin.execute("UPDATE team.note SET title = title || '!'")
     tide.caught_up()
     assert tide.one("SELECT count(*) FROM rag_team.note WHERE strpos(content, 'b') > 0") == 0
+
+
+def test_a_topic_grows_under_its_workers(tide: KafkaTide, kafka: Cluster) -> None:
+    """Rows move to other partitions, and those have heartbeats and watermarks too."""
+    from kafka import KafkaAdminClient
+
+    tide.settings.kafka = KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers, partitions=PARTITIONS, metadata_max_age_ms=500
+    )
+    tide.notes()
+    tide.admin.execute("INSERT INTO team.note (id, title) SELECT n, 'note ' || n FROM generate_series(1, 40) n")
+    tide.caught_up()
+    topic = sources(tide.settings, tide.dsn, tide.admin.info.dbname)[HOME].topic
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    admin.create_partitions({topic: 2 * PARTITIONS})
+    admin.close()
+    (worker,) = tide.workers
+    wait_until(lambda: shares(worker) == 2 * PARTITIONS, 60, "the worker has the new ones")
+    wait_until(lambda: tide.one("SELECT partitions FROM tidegate.stream") == 2 * PARTITIONS, 20, "all are known")
+    # Connect's producer learns of them within its metadata's age; until then they are silent, and hold as_of back.
+    tide.connectors().restart(60)
+    tide.admin.execute("UPDATE team.note SET title = title || '!' WHERE id > 20")
+    tide.admin.execute("DELETE FROM team.note WHERE id <= 5")
+    tide.caught_up(60)
+    assert tide.one(DIFFERING) == 0
+    assert tide.one("SELECT count(*) FROM tidegate.watermark") == 2 * PARTITIONS

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tidegate.capture.change_event import ChangeEvent, StreamEvent, TableScanned, Undecodable, UndecodableEvent, decode
 from tidegate.capture.engine import Receiver
-from tidegate.capture.kafka_client import KafkaUnfit, make_topics
+from tidegate.capture.kafka_client import KafkaUnfit, make_topics, mend_join
 from tidegate.capture.kafka_client import consumer as kafka_consumer
 from tidegate.capture.partitioning import TABLE_FIELD
 from tidegate.capture.partitions import PartitionAcknowledgements, Place
@@ -186,6 +186,7 @@ class GroupConsumer:
 
     def _turn(self) -> None:
         records = self._consumer.poll(timeout_ms=POLL_MS, max_records=BACKLOG_HIGH)
+        mend_join(self._consumer)
         self._settle_changes()
         for topic_partition, batch in records.items():
             held = self._held.get(self._stream(topic_partition))

@@ -49,6 +49,18 @@ def consumer(settings: KafkaSettings, group: str, client_id: str) -> Any:
     )
 
 
+def mend_join(consumer: Any) -> None:
+    """Keeps a join going that kafka-python would forget; to be called after each poll.
+
+    A join that a change of the topic's metadata began, and that took longer than a poll, is not looked at again: the
+    leader's assignment has made old and new metadata equal, and nothing else says that a join is under way. Its
+    member has no partitions and sends no heartbeats from then on (kafka-python 3.0.12, `need_rejoin`).
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rejoining and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
+
+
 def make_topics(settings: Settings, topics: Mapping[str, str]) -> None:
     """Makes the topics that are not there, as the connector would.
 
