@@ -1,6 +1,6 @@
 # make demo   the main job, live, on an embedded Postgres      make demo KEEP=1 leaves it running
 # make test   all tests                                        make lint   style, types, import boundaries
-# make bench  the benchmarks of the README, as JSON
+# make bench  the benchmarks of the README, as JSON            make up, make down   the same on Docker, with Kafka
 # Every target sets up what it needs in .venv and reuses what is there.
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint lint-docker up down bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -23,12 +23,22 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+lint-docker: $(VENV)/.dev
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/docker-compose -f docker/compose.yaml --profile cli config --quiet
+
+up:
+	docker compose -f docker/compose.yaml up --build --detach --wait
+
+down:
+	docker compose -f docker/compose.yaml down
+
 bench: $(VENV)/.demo
 	$(BIN)/tidegate bench freshness --json
 	$(BIN)/tidegate bench backfill --json
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .kafka .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

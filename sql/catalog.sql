@@ -43,6 +43,17 @@ FROM tidegate.product p
 WHERE p.product_id IN (SELECT tidegate.offered_products());
 COMMENT ON VIEW tidegate.products IS 'The products that the caller may search.';
 
+CREATE OR REPLACE VIEW tidegate.lane_watermark AS
+SELECT w.lane, w.source,
+       -- The oldest of all partitions; nothing is known while one of them has said nothing.
+       CASE WHEN count(*) >= max(coalesce(s.partitions, 1)) THEN min(w.lsn) END AS lsn,
+       CASE WHEN count(*) >= max(coalesce(s.partitions, 1)) THEN min(w.as_of) END AS as_of
+FROM tidegate.watermark w LEFT JOIN tidegate.stream s USING (source)
+WHERE w.partition < coalesce(s.partitions, 1)
+GROUP BY w.lane, w.source;
+COMMENT ON VIEW tidegate.lane_watermark IS
+    'Per embedding model and source: everything committed up to here is in the index, whatever partition it came by.';
+
 CREATE OR REPLACE VIEW tidegate.freshness WITH (security_barrier) AS
 WITH counted AS (
     SELECT b.product_id, b.bucket, sum(b.events) AS events
@@ -72,7 +83,7 @@ SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
        w.as_of, w.lsn AS watermark
 FROM tidegate.product p
 LEFT JOIN percentile q USING (product_id)
-LEFT JOIN tidegate.watermark w ON w.lane = p.model
+LEFT JOIN tidegate.lane_watermark w ON w.lane = p.model AND w.source = p.source_server
 WHERE p.product_id IN (SELECT tidegate.offered_products()) OR pg_has_role(tidegate.session_role(), 'tidegate_admin', 'USAGE');
 COMMENT ON VIEW tidegate.freshness IS
     'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
@@ -84,6 +95,8 @@ DECLARE
     deadline timestamptz := clock_timestamp() + timeout;
     behind boolean;
     named text;
+    origin text := '';
+    prefix text;
 BEGIN
     IF wait_for.lsn IS NULL OR wait_for.timeout IS NULL THEN
         RETURN NULL;
@@ -98,18 +111,32 @@ BEGIN
                 USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
         END IF;
     END LOOP;
-    -- Something to stop at: without it the stream's next event may be a heartbeat away. Not transactional,
-    -- so that it comes now; flushed, where the server can (17), else the WAL writer does it within 200 ms.
-    IF current_setting('server_version_num')::int >= 170000 THEN
-        PERFORM pg_logical_emit_message(false, 'tidegate', 'watermark', true);
-    ELSE
-        PERFORM pg_logical_emit_message(false, 'tidegate', 'watermark');
+    IF products IS NOT NULL THEN
+        SELECT min(p.source_server) INTO origin FROM tidegate.product p WHERE p.product = ANY (products) HAVING min(p.source_server) = max(p.source_server);
+        IF origin IS NULL THEN
+            RAISE EXCEPTION 'the products come from several databases, whose positions do not compare'
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'Wait for each database with a position of its own.';
+        END IF;
     END IF;
+    -- Something to stop at, one a partition: without it the stream's next event may be a heartbeat away. Not
+    -- transactional, so that it comes now; flushed, where the server can (17), else the WAL writer does it within
+    -- 200 ms. Another database's stream cannot be reached from here: its heartbeats have to do.
+    FOR prefix IN
+        SELECT unnest(s.prefixes) FROM tidegate.stream s WHERE s.source = origin AND origin = ''
+        UNION ALL SELECT 'tidegate' WHERE origin = '' AND NOT EXISTS (SELECT FROM tidegate.stream s WHERE s.source = '')
+    LOOP
+        IF current_setting('server_version_num')::int >= 170000 THEN
+            PERFORM pg_logical_emit_message(false, prefix, 'watermark', true);
+        ELSE
+            PERFORM pg_logical_emit_message(false, prefix, 'watermark');
+        END IF;
+    END LOOP;
     LOOP
         SELECT coalesce(bool_or(w.lsn IS NULL OR w.lsn < wait_for.lsn), false) INTO behind
         FROM (SELECT DISTINCT p.model FROM tidegate.product p
-              WHERE (products IS NULL OR p.product = ANY (products)) AND p.product_id IN (SELECT tidegate.offered_products())) AS m
-        LEFT JOIN tidegate.watermark w ON w.lane = m.model;
+              WHERE p.source_server = origin AND (products IS NULL OR p.product = ANY (products))
+                AND p.product_id IN (SELECT tidegate.offered_products())) AS m
+        LEFT JOIN tidegate.lane_watermark w ON w.lane = m.model AND w.source = origin;
         IF NOT behind THEN
             RETURN true;
         ELSIF clock_timestamp() >= deadline THEN
@@ -120,4 +147,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tidegate.wait_for(pg_lsn, interval, text[]) IS
-    'Waits until everything committed before this position is in the index; false when the time is up. For reading your own writes: wait_for(pg_current_wal_insert_lsn()). Definer: reads the watermark.';
+    'Waits until everything committed before this position is in the index; false when the time is up. For reading your own writes: wait_for(pg_current_wal_insert_lsn()). The position is one of the database that the products come from; without products, of this one. Definer: reads the watermark.';

@@ -134,8 +134,8 @@ WHERE p.product = %(product)s;
 DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.product_id AND p.product = %(product)s;
 
 -- announce --
--- The worker sees it in the stream and reads the catalog again.
-UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2;
+-- The worker sees it in the stream (from 16000 on: one row a partition, so that all workers do) and reads the catalog again.
+UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2 OR heartbeat_id >= 16000;
 
 -- published_specs --
 SELECT p.contract_text, p.contract FROM tidegate.product p ORDER BY p.product;

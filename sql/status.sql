@@ -16,11 +16,12 @@ SELECT active, confirmed_flush_lsn::text, pg_catalog.pg_wal_lsn_diff(pg_catalog.
 FROM pg_catalog.pg_replication_slots WHERE slot_name = %(slot)s;
 
 -- somebody_runs --
-SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE database = current_database() AND plugin = 'pgoutput' AND active);
+SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE database = current_database() AND plugin = 'pgoutput' AND active)
+    OR EXISTS (SELECT FROM tidegate.worker w WHERE w.seen_at > clock_timestamp() - interval '10 seconds');
 
 -- dead_letters --
-SELECT d.dead_letter_id, p.product, d.key, d.kind, d.reason, d.attempts, d.first_at, d.last_at, d.retry_at
-FROM tidegate.dead_letter d JOIN tidegate.product p USING (product_id)
+SELECT d.dead_letter_id, coalesce(p.product, '(no product)'), d.key, d.kind, d.reason, d.attempts, d.first_at, d.last_at, d.retry_at
+FROM tidegate.dead_letter d LEFT JOIN tidegate.product p USING (product_id)
 WHERE (%(product)s::text IS NULL OR p.product = %(product)s)
 ORDER BY d.dead_letter_id;
 
@@ -31,6 +32,6 @@ WHERE p.product_id = d.product_id AND (%(product)s::text IS NULL OR p.product = 
   AND (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s));
 
 -- dead_letters_drop --
-DELETE FROM tidegate.dead_letter d USING tidegate.product p
-WHERE p.product_id = d.product_id AND (%(product)s::text IS NULL OR p.product = %(product)s)
+DELETE FROM tidegate.dead_letter d
+WHERE (%(product)s::text IS NULL OR d.product_id = (SELECT p.product_id FROM tidegate.product p WHERE p.product = %(product)s))
   AND (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s));

@@ -1,5 +1,5 @@
 -- published --
-SELECT product_id, contract, dimension, state, latency_ms
+SELECT product_id, contract, dimension, state, source_server
 FROM tidegate.product;
 
 -- mask_key --
@@ -91,12 +91,12 @@ WHERE product_id = %(product_id)s AND coalesce(truncated_at < %(position)s::pg_l
 
 -- watermark_move --
 -- A message has no commit time: it moves the lsn only.
-INSERT INTO tidegate.watermark AS w (lane, lsn, as_of)
-SELECT m.lane, m.lsn, coalesce(m.as_of, h.as_of)
-FROM (VALUES (%(lane)s::text, %(lsn)s::pg_lsn, %(as_of)s::timestamptz)) AS m (lane, lsn, as_of)
-LEFT JOIN tidegate.watermark h USING (lane)
+INSERT INTO tidegate.watermark AS w (lane, source, partition, lsn, as_of)
+SELECT m.lane, m.source, m.partition, m.lsn, coalesce(m.as_of, h.as_of)
+FROM (VALUES (%(lane)s::text, %(source)s::text, %(partition)s::int, %(lsn)s::pg_lsn, %(as_of)s::timestamptz)) AS m (lane, source, partition, lsn, as_of)
+LEFT JOIN tidegate.watermark h USING (lane, source, partition)
 WHERE coalesce(m.as_of, h.as_of) IS NOT NULL
-ON CONFLICT (lane) DO UPDATE
+ON CONFLICT (lane, source, partition) DO UPDATE
 SET lsn = greatest(w.lsn, excluded.lsn), as_of = greatest(w.as_of, excluded.as_of), updated_at = clock_timestamp();
 
 -- now --
@@ -115,14 +115,14 @@ DELETE FROM tidegate.freshness_bucket WHERE minute < clock_timestamp() - interva
 
 -- backfills_pending --
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
-WHERE state = 'pending'
+WHERE state = 'pending' AND source_server = ''
 RETURNING source_schema, source_table;
 
 -- backfills_interrupted --
 -- Asked for, but the engine's own state (kept with its offset) does not know of it: it was killed in between.
 SELECT p.source_schema, p.source_table
 FROM tidegate.product p
-WHERE p.state = 'backfilling'
+WHERE p.state = 'backfilling' AND p.source_server = ''
   AND NOT EXISTS (SELECT FROM tidegate.debezium_offset o
                   WHERE o.offset_val::jsonb ->> 'incremental_snapshot_collections' LIKE '%%' || p.source_schema || '.' || p.source_table || '"%%');
 
@@ -139,7 +139,7 @@ WHERE product_id = %(product_id)s AND state = 'backfilling';
 -- sources_gone --
 SELECT p.product_id
 FROM tidegate.product p
-WHERE p.state <> 'suspended'
+WHERE p.state <> 'suspended' AND p.source_server = ''
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
                   WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table);
 

@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tidegate.capture.connect import ConnectorState
 from tidegate.observe.dead_letters import DeadLetter
+from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
 from tidegate.query.answer import Answer
 from tidegate.query.hit import Hit
@@ -44,6 +46,8 @@ def set_up_logging(level: str) -> None:
     handler.setFormatter(FactFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tidegate").setLevel(level.upper())
+    # Its event loop complains of itself wherever the machine is busy.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
 
 
 def print_json(data: Any) -> None:
@@ -117,6 +121,30 @@ def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> N
     for p in products:
         if p.state_reason:
             out.print(f"{p.product} is {p.state}: {escape(p.state_reason)}")
+
+
+def print_fleet(fleet: FleetStatus) -> None:
+    """A line a worker, a line a partition; nothing where none ever ran."""
+    for worker in fleet.workers:
+        if worker.alive and worker.trouble:
+            out.print(escape(f"worker {worker.worker}: {worker.trouble}, since {moment(worker.trouble_since)}"))
+        elif worker.alive:
+            out.print(escape(f"worker {worker.worker}: works, {worker.bulk_waiting} rows of backfills wait"))
+        else:
+            out.print(escape(f"worker {worker.worker}: not seen since {moment(worker.seen_at)}"))
+    for part in fleet.partitions:
+        name = f"{part.source} partition {part.partition}".strip()
+        lag = "unknown" if part.lag is None else str(part.lag)
+        out.print(escape(f"{name}: lag {lag}, {part.worker}, at {moment(part.updated_at)}"))
+
+
+def connector_line(name: str, state: ConnectorState | None) -> str:
+    """How a connector is, in a line."""
+    if state is None:
+        return f'connector {name}: not there; "tidegate connect apply" makes it'
+    tasks = ", ".join(task.lower() for task in state.tasks) or "none"
+    reason = f": {state.reason}" if state.reason else ""
+    return f"connector {name}: {state.state.lower()}, task {tasks}{reason}"
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:

@@ -3,27 +3,43 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.debezium import MESSAGE_PREFIX
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
 from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
-from tidegate.contract.columns import is_restricted
+from tidegate.capture.stream import HOME
 from tidegate.database import NotInitialised, connect
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
-from tidegate.govern.controller import Controller
+from tidegate.govern.controller import Around, Controller
 from tidegate.index.embedding.registry import Embedders
-from tidegate.index.product import published
+from tidegate.index.fleet import set_stream
+from tidegate.index.product import published, secret_columns
 from tidegate.index.worker import Worker
 from tidegate.observe.backfill_lineage import BackfillLineage
 from tidegate.observe.lineage import Lineage
 from tidegate.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+class Runs(Protocol):
+    """What brings the changes of a database into its index, until it is stopped or fails."""
+
+    def start(self) -> None: ...
+
+    @property
+    def streaming(self) -> bool: ...
+
+    def failure(self) -> TidegateError | None: ...
+
+    def stop(self) -> bool: ...
+
 
 DRAIN_S = 20.0
 _RESTART_FIRST_S, _RESTART_MOST_S = 1.0, 15.0
@@ -33,13 +49,14 @@ class Pipeline:
     """One engine and one worker. Not to be started twice: a new one takes over where it left off."""
 
     def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
-        self._dsn = _complete(dsn)
+        self._dsn = complete(dsn)
         self._lineage = BackfillLineage(Lineage(settings.openlineage))
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
             slot = settings.slot or default_slot(connection.info.dbname)
             ensure_slot(connection, slot)
+            set_stream(connection, HOME, "embedded", 1, [MESSAGE_PREFIX])
             products = published(connection, embedders)
         config = EngineConfig(
             dsn=self._dsn,
@@ -47,14 +64,7 @@ class Pipeline:
             poll_ms=settings.poll_interval_ms,
             heartbeat_ms=settings.heartbeat_ms,
             heap_mb=settings.jvm_heap_mb,
-            # Only what must not leave the source: another column may be needed by the contract's next version,
-            # and the worker drops what no contract needs anyway.
-            excluded_columns=tuple(
-                f"{schema}.{table}.{column.name}"
-                for (schema, table), product in products.items()
-                for column in product.contract.columns
-                if (is_restricted(column) or column.mask) and column.name not in product.needed
-            ),
+            excluded_columns=secret_columns(p.contract for p in products.values() if p.source == HOME),
         )
         self._acknowledgements: Acknowledgements[Any] = Acknowledgements()
         self._worker = Worker(self._dsn, settings, embedders, self._acknowledgements, self._lineage)
@@ -100,7 +110,9 @@ def run_until(
     dsn: str,
     settings: Settings,
     embedders: Embedders,
-    started: Callable[[Pipeline], None] = lambda _: None,
+    started: Callable[[Runs], None] = lambda _: None,
+    make: Callable[[str, Settings, Embedders], Runs] = Pipeline,
+    around: Around | None = None,
 ) -> None:
     """Runs pipelines, one after the other fails, until `stop` is set; and decides what domain teams hand in.
 
@@ -109,14 +121,14 @@ def run_until(
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
-    controller = Controller(dsn, embedders, Lineage(settings.openlineage))
+    controller = Controller(dsn, embedders, around or Lineage(settings.openlineage))
 
-    def up(pipeline: Pipeline) -> None:
+    def up(pipeline: Runs) -> None:
         controller.start()
         started(pipeline)
 
     try:
-        _run_pipelines(stop, dsn, settings, embedders, up)
+        _run_pipelines(stop, dsn, settings, embedders, up, make)
     finally:
         controller.stop()
 
@@ -126,13 +138,14 @@ def _run_pipelines(
     dsn: str,
     settings: Settings,
     embedders: Embedders,
-    started: Callable[[Pipeline], None],
+    started: Callable[[Runs], None],
+    make: Callable[[str, Settings, Embedders], Runs],
 ) -> None:
     pause = _RESTART_FIRST_S
     first = True
     while not stop.is_set():
         try:
-            pipeline = Pipeline(dsn, settings, embedders)
+            pipeline = make(dsn, settings, embedders)
             pipeline.start()
             started(pipeline)
             failure = None
@@ -156,7 +169,7 @@ def _run_pipelines(
             pause = min(pause * 2, _RESTART_MOST_S)
 
 
-def _complete(dsn: str) -> str:
+def complete(dsn: str) -> str:
     """The DSN with the parts that libpq would take from the environment: Debezium does not look there."""
     with connect(dsn) as connection:
         info = connection.info

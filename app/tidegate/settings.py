@@ -1,15 +1,46 @@
 """Settings: from flags, the environment (`TIDEGATE_*`) and `.env`, in this order."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseModel):
+    """`TIDEGATE_KAFKA__<FIELD>`. What is no field here goes to kafka-python's consumer under its own name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    bootstrap_servers: str | None = Field(None, description="Kafka's host:port, several with commas.")
+    prefix: str | None = Field(None, description="Of topics, connectors and the group; default: the slot's name.")
+    group: str | None = Field(None, description="Consumer group of the workers; default: the prefix.")
+    partitions: int = Field(6, ge=1, le=1000, description="Partitions of a topic that is made.")
+    replication_factor: int = Field(-1, description="Of a topic that is made; -1: the broker's default.")
+    retention_hours: int = Field(168, ge=1, description="How long a topic that is made keeps changes.")
+    max_message_bytes: int = Field(16 * 2**20, ge=2**20, description="The largest row change, bytes.")
+
+    def client_options(self) -> dict[str, Any]:
+        """What is kafka-python's business: security_protocol, sasl_…, ssl_…, whatever else was set."""
+        return dict(self.model_extra or {})
+
+
+class ConnectSettings(BaseModel):
+    """`TIDEGATE_CONNECT__<FIELD>`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(None, description="Kafka Connect's REST interface, e.g. http://connect:8083.")
+    properties: dict[str, str] = Field(
+        default_factory=dict, description="JSON: connector properties that replace or join tidegate's own."
+    )
 
 
 class Settings(BaseSettings):
     """Everything that can be set without a contract. Each field is the environment variable `TIDEGATE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEGATE_", env_nested_delimiter="__", env_file=".env", extra="ignore"
+    )
 
     dsn: str | None = Field(None, description="Postgres connection string (URI or key=value).")
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
@@ -40,6 +71,13 @@ class Settings(BaseSettings):
     openlineage: str | None = Field(
         None, description="Where lineage is told: file:PATH or http(s)://host:port of an OpenLineage endpoint."
     )
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    connect: ConnectSettings = Field(default_factory=ConnectSettings)
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="DSNs of source databases other than the index's, by the contracts' server."
+    )
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of the worker's Prometheus metrics.")
+    metrics_host: str = Field("127.0.0.1", description="Address that the metrics are served on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 
     @field_validator("log_level", mode="before")

@@ -256,7 +256,7 @@ def bench(tide: Tide, models: WatchedModels) -> Any:
     tide.apply(SIMPLE_CONTRACT)
     with connect(tide.dsn, role="tidegate_worker") as connection:
         register_vectors(connection)
-        yield Bench(connection, published(connection, models)["team", "note"])
+        yield Bench(connection, published(connection, models)["", "team", "note"])
 
 
 def test_repeated_and_older_events_change_nothing(bench: Bench) -> None:

@@ -1,11 +1,12 @@
 """The floor of freshness: what no pipeline of these parts can be faster than."""
 
+import contextlib
 import queue
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from tidegate.bench.texts import Text
 from tidegate.capture.slot import default_slot, ensure_slot
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.index.embedding.embedder import Embedder
+from tidegate.settings import Settings
 
 _UPDATE = "UPDATE bench.product SET name = %s, description = %s WHERE id = %s"
 _PLAIN_TABLE = "CREATE TABLE IF NOT EXISTS bench.plain (LIKE rag_bench.product INCLUDING DEFAULTS INCLUDING INDEXES)"
@@ -65,6 +67,7 @@ def measure(
     rows: int,
     pause: Callable[[], None],
     tick: Callable[[], None],
+    kafka: Settings | None = None,
 ) -> None:
     """Adds a sample a text to the floor, the first `warm_up` apart.
 
@@ -73,19 +76,17 @@ def measure(
 
     Args:
         dsn: a database with the benchmark's product, on which no pipeline runs.
+        kafka: capture through Kafka Connect and a raw kafka-python consumer instead of the raw handler.
     """
     numbers = random.Random(rows)
-    with connect(dsn) as connection:
-        ensure_slot(connection, default_slot(connection.info.dbname))  # so that not even the first update is missed
-    with connect(dsn) as connection, program([sys.executable, "-m", "tidegate.bench.handler"], dsn) as handler:
+    with connect(dsn) as connection, _captures(dsn, kafka) as captures:
         register_vectors(connection)
         connection.execute(_PLAIN_TABLE)
         connection.execute("TRUNCATE bench.plain")
-        arrivals = _arrivals(handler)
         for index, text in enumerate(texts):
             number = numbers.randint(1, rows)
             committed = update(connection, number, text)
-            captured = _arrival(handler, arrivals, number, committed)
+            captured = captures(number)
             began = time.monotonic_ns()
             vector = embedder.embed([text.document])[0]
             embedded = time.monotonic_ns()
@@ -97,6 +98,22 @@ def measure(
                 floor.commit.append((written - embedded) / 1e6)
             tick()
             pause()
+
+
+@contextlib.contextmanager
+def _captures(dsn: str, kafka: Settings | None) -> Iterator[Callable[[int], int]]:
+    """A function that waits for the change of a row, and tells when it was there."""
+    if kafka is not None:
+        from tidegate.bench.kafka import arrivals, connected
+
+        with connected(dsn, kafka) as source, arrivals(kafka, source) as held:
+            yield held.await_row
+        return
+    with connect(dsn) as connection:
+        ensure_slot(connection, default_slot(connection.info.dbname))  # so that not even the first update is missed
+    with program([sys.executable, "-m", "tidegate.bench.handler"], dsn) as handler:
+        arrived = _arrivals(handler)
+        yield lambda number: _arrival(handler, arrived, number)
 
 
 def _arrivals(handler: Program) -> "queue.SimpleQueue[tuple[int, int]]":
@@ -112,7 +129,7 @@ def _arrivals(handler: Program) -> "queue.SimpleQueue[tuple[int, int]]":
     return arrivals
 
 
-def _arrival(handler: Program, arrivals: "queue.SimpleQueue[tuple[int, int]]", number: int, committed: int) -> int:
+def _arrival(handler: Program, arrivals: "queue.SimpleQueue[tuple[int, int]]", number: int) -> int:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.change_event import ChangeEvent, StreamEvent, decode
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
+from tidegate.capture.stream import EMBEDDED, Stream
 from tidegate.settings import Settings
 
 
@@ -36,7 +37,7 @@ class Stopwatch(EmbeddedEngine):
 
 
 class _Nobody:
-    def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
+    def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
         """Nothing comes this far."""
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -45,11 +45,15 @@ def tidegate_run(dsn: str) -> Iterator[Program]:
 
 
 @contextlib.contextmanager
-def program(command: Sequence[str], dsn: str) -> Iterator[Program]:
-    """A program with the database in its environment, where no other user of the machine can read it."""
+def program(command: Sequence[str], dsn: str, extra: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """A program with the database in its environment, where no other user of the machine can read it.
+
+    Args:
+        extra: more of its environment.
+    """
     with connect(dsn) as connection:
         slot = default_slot(connection.info.dbname)
-    environment = {**os.environ, "TIDEGATE_DSN": dsn, "TIDEGATE_SLOT": slot}
+    environment = {**os.environ, "TIDEGATE_DSN": dsn, "TIDEGATE_SLOT": slot, **(extra or {})}
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(

@@ -3,9 +3,16 @@
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Finishes(Protocol):
+    """Is told which events are finished: all that who indexes them need know of acknowledging."""
+
+    def finish(self, numbers: Iterable[int]) -> None:
+        """These events are written, parked or without meaning."""
 
 
 class Acknowledgements(Generic[T]):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from tidegate.capture.position import Lsn, Position
+from tidegate.capture.stream import HOME
 from tidegate.errors import TidegateError
 
 UNAVAILABLE = "__debezium_unavailable_value"
@@ -36,6 +37,7 @@ class ChangeEvent:
             know (unchanged TOAST) is UNAVAILABLE.
         committed_at: commit time of the source transaction; for a backfilled row the time it was read.
         backfill: read by an incremental snapshot, not changed.
+        source: the database that it comes from.
     """
 
     schema: str
@@ -46,6 +48,7 @@ class ChangeEvent:
     position: Position
     committed_at: datetime
     backfill: bool = False
+    source: str = HOME
 
     def only(self, columns: frozenset[str]) -> "ChangeEvent":
         """The event without the columns that no contract needs: they go no further than this."""
@@ -69,9 +72,18 @@ class TableScanned:
     schema: str
     table: str
     status: str
+    source: str = HOME
 
 
-StreamEvent = ChangeEvent | Message | TableScanned
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A record that is none of Debezium's. `place`: where it can be found; its contents are not kept."""
+
+    place: str
+    reason: str
+
+
+StreamEvent = ChangeEvent | Message | TableScanned | Undecodable
 
 _OPERATIONS = {
     "c": Operation.UPSERT,

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from psycopg.conninfo import conninfo_to_dict
-
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.change_event import StreamEvent, decode
+from tidegate.capture.debezium import MESSAGE_PREFIX, source_properties
 from tidegate.capture.jvm import start_jvm
-from tidegate.errors import TidegateError, UsageError
+from tidegate.capture.stream import EMBEDDED, Stream
+from tidegate.errors import TidegateError
 
 log = logging.getLogger(__name__)
 
-MESSAGE_PREFIX = "tidegate"
 HEARTBEAT = "UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 1"
 NOTIFICATION_TOPIC = "tidegate.notification"
 
@@ -27,8 +26,8 @@ class EngineStopped(TidegateError):
 class Receiver(Protocol):
     """Takes the events of the stream. It may block: that is the back-pressure."""
 
-    def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
-        """Takes numbered events in stream order, and later finishes every number at the acknowledgements.
+    def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
+        """Takes numbered events in their stream's order, and later finishes every number at the acknowledgements.
 
         Events that are not taken (at the end) are not finished, and thus come again after the next start.
         """
@@ -54,72 +53,30 @@ class EngineConfig:
 
     def properties(self) -> dict[str, str]:
         """Debezium's properties (PostgreSQL connector 3.6)."""
-        parts = {name: str(value) for name, value in conninfo_to_dict(self.dsn).items() if value is not None}
-        host, port = parts.get("host", "127.0.0.1"), parts.get("port", "5432")
-        if host.startswith("/"):
-            raise UsageError(f'the DSN names the Unix socket "{host}"; Debezium speaks TCP: use a host name in --dsn')
-        # Debezium insists on a password, also where the server asks for none.
-        user, password, database = (
-            parts.get("user", "postgres"),
-            parts.get("password") or "none",
-            parts["dbname"],
+        properties = source_properties(
+            self.dsn,
+            slot=self.slot,
+            poll_ms=self.poll_ms,
+            heartbeat_ms=self.heartbeat_ms,
+            heartbeat=HEARTBEAT,
+            excluded_columns=self.excluded_columns,
         )
-        if set(database) & set("%?&/#"):
-            raise UsageError(
-                f'the database "{database}" has a character that Debezium cannot connect with: one of % ? & / #'
-            )
-        sslmode = parts.get("sslmode", "prefer")
-        properties = {
+        host, port, database = (properties[f"database.{part}"] for part in ("hostname", "port", "dbname"))
+        sslmode = properties["database.sslmode"]
+        return properties | {
             "name": "tidegate",
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "topic.prefix": "tidegate",
-            "database.hostname": host,
-            "database.port": port,
-            "database.user": user,
-            "database.password": password,
-            "database.dbname": database,
-            "database.sslmode": sslmode,
-            "plugin.name": "pgoutput",
-            "slot.name": self.slot,
-            "publication.name": "tidegate",
-            "publication.autocreate.mode": "disabled",
-            "snapshot.mode": "no_data",
-            "poll.interval.ms": str(self.poll_ms),
-            # TRUNCATE is skipped by default; its rows would stay as ghosts.
-            "skipped.operations": "none",
-            "signal.data.collection": "tidegate.signal",
-            "signal.enabled.channels": "source",
-            "incremental.snapshot.chunk.size": "512",
-            "incremental.snapshot.watermarking.strategy": "insert_delete",
-            "max.queue.size.in.bytes": str(64 * 1024 * 1024),
-            "notification.enabled.channels": "sink",
-            "notification.sink.topic.name": NOTIFICATION_TOPIC,
-            "heartbeat.interval.ms": str(self.heartbeat_ms),
-            "heartbeat.action.query": HEARTBEAT,
             "message.prefix.include.list": MESSAGE_PREFIX,
-            "decimal.handling.mode": "string",
-            "interval.handling.mode": "string",
-            "time.precision.mode": "isostring",
-            "binary.handling.mode": "hex",
-            "hstore.handling.mode": "json",
-            "include.unknown.datatypes": "true",
-            "key.converter.schemas.enable": "false",
-            "value.converter.schemas.enable": "false",
-            "errors.retry.delay.initial.ms": "300",
-            "retriable.restart.connector.wait.ms": "1000",
-            "errors.retry.delay.max.ms": "5000",
+            "notification.sink.topic.name": NOTIFICATION_TOPIC,
             "offset.storage": "io.debezium.storage.jdbc.offset.JdbcOffsetBackingStore",
             "offset.storage.jdbc.connection.url": f"jdbc:postgresql://{host}:{port}/{database}?sslmode={sslmode}",
-            "offset.storage.jdbc.connection.user": user,
-            "offset.storage.jdbc.connection.password": password,
+            "offset.storage.jdbc.connection.user": properties["database.user"],
+            "offset.storage.jdbc.connection.password": properties["database.password"],
             "offset.storage.jdbc.table.name": "tidegate.debezium_offset",
             # Debezium does not find a table by its qualified name and would create it again.
             "offset.storage.jdbc.table.ddl": "CREATE TABLE IF NOT EXISTS %s (id text PRIMARY KEY)",
             "offset.flush.interval.ms": "1000",
         }
-        if self.excluded_columns:
-            properties["column.exclude.list"] = ",".join(column.replace(".", r"\.") for column in self.excluded_columns)
-        return properties
 
 
 class EmbeddedEngine:

@@ -1,6 +1,6 @@
 """Benchmarks."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,13 +30,17 @@ def bench_freshness(
         int, typer.Option(envvar="TIDEGATE_BENCH_WARM_UP", min=0, help="Updates before that are not counted.")
     ] = 50,
     seed: Seed = 1,
+    via: Annotated[
+        Literal["embedded", "kafka"],
+        typer.Option(envvar="TIDEGATE_BENCH_VIA", help="kafka: through Kafka and Kafka Connect of the settings."),
+    ] = "embedded",
     dsn: BenchDsn = None,
     json_: Json = False,
 ) -> None:
     """Commit to found by a search: single-row updates, one after the other. Floor: Debezium + embedding + commit."""
     from tidegate.bench.freshness import Freshness
 
-    report = Freshness(samples=samples, rows=rows, warm_up=warm_up, seed=seed, dsn=dsn).run()
+    report = Freshness(samples=samples, rows=rows, warm_up=warm_up, seed=seed, dsn=dsn, via=via).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
@@ -78,4 +82,25 @@ def bench_govern(
     from tidegate.bench.govern import Govern
 
     report = Govern(contracts=contracts, chunks=chunks, applies=applies, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("throughput")
+def bench_throughput(
+    changes: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_CHANGES", min=1, help="Changes a part.")] = 20_000,
+    rows: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=1, help="Rows of the product.")] = 2000,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_WORKERS", help="Workers; a part each. Default 1, 2, 4.", show_default=False
+        ),
+    ] = None,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Changes a second that need no embedding, through Kafka, by so many workers. Floor: a raw Kafka consumer."""
+    from tidegate.bench.throughput import Throughput
+
+    report = Throughput(changes=changes, rows=rows, workers=tuple(workers or (1, 2, 4)), seed=seed, dsn=dsn).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)

@@ -178,14 +178,14 @@ def _report(contract: "Contract", outcome: "Outcome", *, sql: bool) -> int:
 
 def decide_submitted(dsn: str | None, numbers: list[str]) -> None:
     """`tidegate apply --submitted [N …]`: decides these submissions, or all that wait."""
+    from tidegate.applying import Applying
     from tidegate.govern.controller import Controller
     from tidegate.index.embedding.registry import Embedders
-    from tidegate.observe.lineage import Lineage
 
     if not all(number.isdecimal() for number in numbers):
         raise UsageError("--submitted takes the numbers of submissions, or nothing: all that wait")
     settings = load_settings()
-    controller = Controller(given_dsn(dsn), Embedders(settings), Lineage(settings.openlineage))
+    controller = Controller(given_dsn(dsn), Embedders(settings), Applying(settings))
     with control(dsn) as connection:
         if numbers:
             chosen = [int(number) for number in numbers]

@@ -164,11 +164,11 @@ def apply(
     if domain.hands_in(dsn):
         domain.hand_in_contracts(dsn, contracts, "apply", rebuild=rebuild, sql=sql, wait=not no_wait)
         return
+    from tidegate.applying import Applying
     from tidegate.govern.plan_file import read_plan_file
     from tidegate.govern.plan_report import plan_sql
     from tidegate.govern.plan_set import apply_plans, make_plans, require_unchanged
     from tidegate.index.embedding.registry import Embedders
-    from tidegate.observe.lineage import Lineage
 
     with control(dsn) as connection:
         if _is_plan(contracts):
@@ -189,7 +189,7 @@ def apply(
         for each in plans.plans:
             for warning in each.contract.warnings:
                 console.err.print(console.escape(f"{each.contract.product}: warning: {warning}"))
-        apply_plans(connection, plans, embedders, Lineage(load_settings().openlineage).applying)
+        apply_plans(connection, plans, embedders, Applying(load_settings()).applying)
         for each in plans.plans:
             for line in each.summary if each.steps else ("nothing to do",):
                 console.out.print(console.escape(f"{each.contract.product}: {line}"))

@@ -42,15 +42,32 @@ def run(dsn: Dsn = None, slot: Slot = None) -> None:
 def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
     """Products, rows, chunks, watermark, freshness against the SLA, dead letters."""
     from tidegate.capture.slot import default_slot
+    from tidegate.connectors import connector_states
+    from tidegate.observe.fleet import fleet_status
     from tidegate.observe.status import capture_status, product_status
 
+    settings = load_settings(slot=slot)
     with control(dsn) as connection:
-        capture = capture_status(connection, slot or load_settings().slot or default_slot(connection.info.dbname))
+        capture = capture_status(connection, settings.slot or default_slot(connection.info.dbname))
         products = product_status(connection)
+        fleet = fleet_status(connection)
+        connectors = connector_states(connection, settings)
     if json_:
-        console.print_json({"capture": capture, "products": products})
-    else:
-        console.print_status(capture, products)
+        console.print_json(
+            {
+                "capture": capture,
+                "products": products,
+                "workers": fleet.workers,
+                "partitions": fleet.partitions,
+                "connectors": connectors,
+            }
+        )
+        return
+    console.print_status(capture, products)
+    console.print_fleet(fleet)
+    for name, state in connectors.items():
+        line = state if isinstance(state, str) else console.connector_line(name, state)
+        console.out.print(console.escape(line))
 
 
 @app.command("recover-slot")

@@ -7,7 +7,8 @@ before that commits, the submission is as it was, and is taken again.
 
 import logging
 import threading
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -23,7 +24,6 @@ from tidegate.govern.review import why_review
 from tidegate.govern.submission import Outcome, may_publish
 from tidegate.govern.team import NotYours, Team, check
 from tidegate.index.embedding.registry import Embedders
-from tidegate.observe.lineage import Lineage
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,19 @@ _RETRY_S = 5.0
 _FINISH_S = 10.0
 
 
+class Around(Protocol):
+    """What goes on around a plan."""
+
+    def applying(self, connection: Connection, plan: Plan) -> AbstractContextManager[None]:
+        """Entered around each plan that is applied."""
+
+
 class Controller:
     """Decides submissions. `start` takes them as they come, in a thread of its own."""
 
-    def __init__(self, dsn: str, embedders: Embedders, lineage: Lineage):
+    def __init__(self, dsn: str, embedders: Embedders, around: Around):
         self._dsn = dsn
-        self._lineage = lineage
+        self._around = around
         self._embedders = embedders
         self._static = queries("controller")
         self._stopping = threading.Event()
@@ -101,7 +108,7 @@ class Controller:
                     connection, number, Outcome("review", f"waits for an administrator: {reason}", planned)
                 )
             outcome = Outcome("applied", words, planned)
-            with self._lineage.applying(connection, plan), connection.transaction():
+            with self._around.applying(connection, plan), connection.transaction():
                 check(connection, team, product, contract)
                 self._apply(connection, plan, contract, rebuild, submitter)
                 self._record(connection, number, outcome)

@@ -95,26 +95,28 @@ class Indexer:
         self._static = queries("worker")
 
     def process(
-        self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None = None
+        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]] = ()
     ) -> Outcome:
         """Embeds and writes the items: at most one a row, truncates before the rows that came after them.
 
         What needs no embedding (deletes, unchanged documents) is written first and never waits for a model.
 
         Args:
-            watermark: moved in the last transaction, if every item got finished.
+            watermarks: moved in the last transaction, if every item got finished.
 
         Raises:
             psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
         """
         while True:
             try:
-                return self._process(connection, items, watermark)
+                return self._process(connection, items, watermarks)
             except Overtaken:
                 # What was written meanwhile, of these items too, now stands in the ledger.
                 log.debug("overtaken", extra={"rows": len(items)})
 
-    def _process(self, connection: Connection, items: Sequence[Item], watermark: Mapping[str, Any] | None) -> Outcome:
+    def _process(
+        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]]
+    ) -> Outcome:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
         bulk: list[Item] = []
@@ -126,16 +128,16 @@ class Indexer:
             self._decide(connection, product, keyed, ready, planned, bulk)
         again: list[Item] = []
         if planned:
-            self._write(connection, ready, None)
+            self._write(connection, ready, ())
             ready = []
         parts = list(_slices(planned, self._slice_chunks))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
             for number, embedded in enumerate(slices, 1):
                 if number < len(parts):
-                    self._write(connection, embedded, None)
+                    self._write(connection, embedded, ())
                 else:
                     ready = embedded
-        self._write(connection, ready, None if again or bulk else watermark)
+        self._write(connection, ready, () if again or bulk else watermarks)
         unfinished = {id(item) for item in (*again, *bulk)}
         return Outcome([item for item in items if id(item) not in unfinished], again, bulk)
 
@@ -292,24 +294,24 @@ class Indexer:
         self,
         connection: Connection,
         rows: Sequence[tuple[Item, RowWrite]],
-        watermark: Mapping[str, Any] | None,
+        watermarks: Sequence[Mapping[str, Any]],
     ) -> None:
         """Writes the rows in one transaction; where one of them cannot be written, each in its own."""
-        if not rows and watermark is None:
+        if not rows and not watermarks:
             return
         try:
-            self._transaction(connection, rows, watermark)
+            self._transaction(connection, rows, watermarks)
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
             if len(rows) > 1:
                 for row in rows:
-                    self._write(connection, [row], None)
-                self._write(connection, [], watermark)
+                    self._write(connection, [row], ())
+                self._write(connection, [], watermarks)
             elif rows and rows[0][1].kind is not Kind.PARK:
                 item, _ = rows[0]
                 reason = Violation(f"Postgres refuses the row: {_refusal(error)}")
-                self._transaction(connection, [(item, _parked(item, reason, kind="write"))], watermark)
+                self._transaction(connection, [(item, _parked(item, reason, kind="write"))], watermarks)
             else:
                 raise
 
@@ -317,7 +319,7 @@ class Indexer:
         self,
         connection: Connection,
         rows: Sequence[tuple[Item, RowWrite]],
-        watermark: Mapping[str, Any] | None,
+        watermarks: Sequence[Mapping[str, Any]],
     ) -> None:
         live: list[tuple[Product, list[RowWrite]]] = []
         # Three round trips: up to the ledger's answer, what follows from it, the commit.
@@ -336,7 +338,7 @@ class Indexer:
                         ],
                     )
                 )
-            if watermark is not None:
+            for watermark in watermarks:
                 cursor.execute(self._static["watermark_move"], watermark)
             # Its answer comes after all others': what Postgres refused is raised here, before the commit.
             moment = cursor.execute(self._static["now"]).fetchone()

@@ -15,9 +15,10 @@ from typing import Any
 
 import psycopg
 
-from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.acknowledgement import Finishes
 from tidegate.capture.change_event import Operation
 from tidegate.capture.position import Lsn, lsn_text
+from tidegate.capture.stream import Stream
 from tidegate.database import Connection, ConnectionFailed
 from tidegate.errors import TidegateError
 from tidegate.index.indexer import Indexer, Item
@@ -38,7 +39,7 @@ Key = tuple[int, str | None]
 
 @dataclass(slots=True)
 class Mark:
-    """A place in the stream: everything that was committed before it has been put."""
+    """A place in a stream: everything of it that was committed before has been put."""
 
     lsn: Lsn
     as_of: datetime | None
@@ -68,7 +69,7 @@ class Lane:
         live: Indexer,
         bulk: Indexer,
         connect: Callable[[], Connection],
-        acknowledgements: Acknowledgements[Any],
+        acknowledgements: Finishes,
         suspend: Callable[[Product, str], bool],
         scanned: Callable[[Product], None],
     ):
@@ -82,7 +83,7 @@ class Lane:
         self._bulk: dict[Key, Item | Scanned] = {}
         self._later: list[tuple[float, Item]] = []
         self._held: set[int] = set()
-        self._mark: Mark | None = None
+        self._marks: dict[Stream, Mark] = {}
         self._working: set[str] = set()
         self._stopping = False
         self._threads = [
@@ -100,7 +101,7 @@ class Lane:
             self._bulk.clear()
             # A mark that waits for rows which were held up in bulk is not written: they come again.
             return self._changed.wait_for(
-                lambda: not (self._live or self._later or self._working or (self._mark is not None and not self._held)),
+                lambda: not (self._live or self._later or self._working or (self._marks and not self._held)),
                 timeout,
             )
 
@@ -130,7 +131,7 @@ class Lane:
                     if self._stopping:
                         return
                 if item.event.operation is Operation.TRUNCATE:
-                    item.numbers += self._remove(item.product.product_id)
+                    item.numbers += self._remove(item)
                 queue: dict[Key, Any] = self._bulk if item.event.backfill else self._live
                 self._supersede(queue, item)
             self._changed.notify_all()
@@ -142,12 +143,32 @@ class Lane:
                 self._live[(item.product.product_id, item.key)] = item
                 self._changed.notify_all()
 
-    def mark(self, mark: Mark) -> None:
-        """Everything that was committed before has been put."""
+    def mark(self, stream: Stream, mark: Mark) -> None:
+        """Everything of the stream that was committed before has been put."""
         with self._changed:
-            if self._mark is not None:
-                mark = Mark(max(mark.lsn, self._mark.lsn), mark.as_of or self._mark.as_of)
-            self._mark = mark
+            held = self._marks.get(stream)
+            if held is not None:
+                mark = Mark(max(mark.lsn, held.lsn), mark.as_of or held.as_of)
+            self._marks[stream] = mark
+            self._changed.notify_all()
+
+    def forget(self, stream: Stream, gone: Callable[[Iterable[int]], bool]) -> None:
+        """Drops what waits of a stream that another worker has now; its mark too, which would speak for it.
+
+        Args:
+            gone: whether these numbers are of such a stream.
+        """
+        with self._changed:
+            self._marks.pop(stream, None)
+            for queue in (self._live, self._bulk):
+                for key, entry in list(queue.items()):
+                    if entry.numbers and gone(entry.numbers):
+                        del queue[key]
+                        self._held.discard(id(entry))
+            for due, item in list(self._later):
+                if item.numbers and gone(item.numbers):
+                    self._later.remove((due, item))
+                    self._held.discard(id(item))
             self._changed.notify_all()
 
     def put_scanned(self, number: int, product: Product) -> None:
@@ -156,15 +177,20 @@ class Lane:
             self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
             self._changed.notify_all()
 
-    def _remove(self, product_id: int) -> list[int]:
-        """Drops what waits for the product and gives its numbers: a truncate stands for it."""
+    def _remove(self, truncate: Item) -> list[int]:
+        """Drops what waits of the product from before the truncate, and gives its numbers: it stands for them."""
+        product_id, position = truncate.product.product_id, truncate.event.position
         numbers: list[int] = []
+
+        def older(item: Item | Scanned) -> bool:
+            return isinstance(item, Item) and item.product.product_id == product_id and item.event.position < position
+
         for queue in (self._live, self._bulk):
-            for key in [key for key, item in queue.items() if key[0] == product_id and isinstance(item, Item)]:
+            for key in [key for key, item in queue.items() if older(item)]:
                 item = queue.pop(key)
                 self._held.discard(id(item))
                 numbers += item.numbers
-        for due, item in [entry for entry in self._later if entry[1].product.product_id == product_id]:
+        for due, item in [entry for entry in self._later if older(entry[1])]:
             self._later.remove((due, item))
             self._held.discard(id(item))
             numbers += item.numbers
@@ -187,7 +213,7 @@ class Lane:
             item = newest
         queue[key] = item
 
-    def _take_live(self) -> tuple[list[Item], Mark | None]:
+    def _take_live(self) -> tuple[list[Item], dict[Stream, Mark]]:
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -195,20 +221,20 @@ class Lane:
                     self._later.remove((due, item))
                     self._held.discard(id(item))
                     self._supersede(self._live, item)
-                if self._live or self._mark is not None or self._stopping:
+                if self._live or self._marks or self._stopping:
                     break
                 wait = min((due for due, _ in self._later), default=now + 60.0) - now
                 self._changed.wait(max(wait, 0.001))
             items = _take(self._live, LIVE_BATCH)
-            mark = None
+            marks: dict[Stream, Mark] = {}
             if not self._live and not self._held:
-                mark, self._mark = self._mark, None
+                marks, self._marks = self._marks, {}
             elif not items and not self._stopping:
                 self._changed.wait(0.05)  # the mark waits for rows that are held up
-            if items or mark:
+            if items or marks:
                 self._working.add("live")
             self._changed.notify_all()
-            return items, mark
+            return items, marks
 
     def _take_bulk(self) -> tuple[list[Item], Scanned | None]:
         with self._changed:
@@ -229,14 +255,14 @@ class Lane:
             self._changed.notify_all()
             return items, scanned
 
-    def _work(self, name: str, take: Callable[[], tuple[list[Item], Mark | Scanned | None]], indexer: Indexer) -> None:
+    def _work(self, name: str, take: Callable[[], tuple[list[Item], Any]], indexer: Indexer) -> None:
         connection: Connection | None = None
         while True:
             items, behind = take()
             if isinstance(behind, Scanned):
                 self._end_backfill(behind)
-            elif items or behind is not None:
-                connection = self._process(name, connection, indexer, items, behind)
+            elif items or behind:
+                connection = self._process(name, connection, indexer, items, behind or {})
             elif self._stopping:
                 break
             with self._changed:
@@ -269,7 +295,7 @@ class Lane:
             return any(item.product.product_id == product.product_id for _, item in self._later)
 
     def _process(
-        self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], mark: Mark | None
+        self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], marks: dict[Stream, Mark]
     ) -> Connection | None:
         """Processes a batch until it is done: an absent database is waited for, a product in the way suspended."""
         pause, failures = _RETRY_FIRST_S, 0
@@ -277,7 +303,7 @@ class Lane:
             try:
                 if connection is None or connection.closed:
                     connection = self._connect()
-                outcome = indexer.process(connection, items, self._watermark(mark))
+                outcome = indexer.process(connection, items, self._watermarks(marks))
             except (psycopg.OperationalError, TidegateError) as error:
                 log.warning(
                     "database away, the batch waits",
@@ -300,8 +326,9 @@ class Lane:
                     return None
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
-                if mark is not None and (outcome.again or outcome.bulk):
-                    self.mark(mark)  # it was not written: it waits for what is held up
+                if outcome.again or outcome.bulk:
+                    for stream, mark in marks.items():
+                        self.mark(stream, mark)  # it was not written: it waits for what is held up
                 return connection
             if self._stopping:
                 return connection  # the batch is not acknowledged and comes again after the next start
@@ -343,10 +370,18 @@ class Lane:
             self._changed.notify_all()
         self._acknowledgements.finish(numbers)
 
-    def _watermark(self, mark: Mark | None) -> dict[str, Any] | None:
-        if mark is None:
-            return None
-        return {"lane": self.model, "lsn": lsn_text(mark.lsn), "as_of": mark.as_of}
+    def _watermarks(self, marks: dict[Stream, Mark]) -> list[dict[str, Any]]:
+        # In one order for all workers, so that none waits for another in a circle.
+        return [
+            {
+                "lane": self.model,
+                "source": stream.source,
+                "partition": stream.partition,
+                "lsn": lsn_text(mark.lsn),
+                "as_of": mark.as_of,
+            }
+            for stream, mark in sorted(marks.items(), key=lambda entry: entry[0])
+        ]
 
 
 def _take(queue: dict[Key, Item], most: int) -> list[Item]:

@@ -1,7 +1,7 @@
 """A published product as the worker uses it: its contract, embedder, splitter and tables."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,8 @@ import psycopg
 from psycopg import sql
 
 from tidegate.capture.change_event import ChangeEvent, Row
+from tidegate.capture.stream import HOME
+from tidegate.contract.columns import is_restricted
 from tidegate.contract.contract import Contract
 from tidegate.contract.mask import masked
 from tidegate.errors import TerminalError
@@ -35,6 +37,7 @@ class Product:
     state: str
     embedder: Embedder
     mask_key: bytes | None = field(default=None, repr=False)
+    source: str = HOME
 
     @cached_property
     def splitter(self) -> Splitter:
@@ -165,8 +168,8 @@ def _mask_key(connection: psycopg.Connection, contract: Contract) -> bytes | Non
     return bytes(row[0])
 
 
-def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tuple[str, str], Product]:
-    """All published products by their source table (schema, table)."""
+def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tuple[str, str, str], Product]:
+    """All published products by their source table (source, schema, table)."""
     products = {}
     for row in connection.execute(queries("worker")["published"]).fetchall():
         contract = Contract.from_spec(row[1])
@@ -177,6 +180,28 @@ def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tupl
             state=row[3],
             embedder=embedders.of(contract.embedding.model),
             mask_key=_mask_key(connection, contract),
+            source=row[4],
         )
-        products[(contract.source.schema, contract.source.table)] = product
+        products[(product.source, contract.source.schema, contract.source.table)] = product
     return products
+
+
+def secret_columns(contracts: Iterable[Contract], *, even_if_needed: bool = False) -> tuple[str, ...]:
+    """`schema.table.column` of what must not enter the capture of a source.
+
+    Only that: another column may be needed by the contract's next version, and the worker drops what no contract
+    needs anyway.
+
+    Args:
+        even_if_needed: also what the index shows masked, for a capture that keeps what it reads (a Kafka topic).
+            The worker then reads such rows from their table.
+    """
+    found = []
+    for contract in contracts:
+        needed = {column.name for column in contract.read_columns}
+        found += [
+            f"{contract.source.schema}.{contract.source.table}.{column.name}"
+            for column in contract.columns
+            if (is_restricted(column) or column.mask) and (even_if_needed or column.name not in needed)
+        ]
+    return tuple(found)

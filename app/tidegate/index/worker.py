@@ -1,23 +1,25 @@
 """The worker: takes the stream's events to the lanes, and keeps the house once a second."""
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import psycopg
 from psycopg import sql
 
-from tidegate.capture.acknowledgement import Acknowledgements
-from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned
+from tidegate.capture.acknowledgement import Finishes
+from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
+from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
+from tidegate.capture.stream import EMBEDDED, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.index.embedding.registry import Embedders
+from tidegate.index.fleet import Fleet, signal
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Violation, published
@@ -32,37 +34,43 @@ log = logging.getLogger(__name__)
 
 CONTROL_SCHEMA = "tidegate"
 CATALOG_BEAT = 2
-"""The row of tidegate.heartbeat that `apply` touches. A message in the stream could be anybody's."""
+"""The row of tidegate.heartbeat that `apply` touches, beside those of partitioning.py. A message could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
 
-Table = tuple[str, str]
+Table = tuple[str, str, str]
 
 
 class BackfillObserver(Protocol):
     """Who is told of backfills, before the catalog says that they are done."""
 
-    def asked(self, connection: Connection, tables: Sequence[Table]) -> None: ...
+    def asked(self, connection: Connection, tables: Sequence[tuple[str, str]]) -> None: ...
 
     def done(self, connection: Connection, product_id: int) -> None: ...
 
 
 class Worker:
-    """Receives events (capture/engine.py, Receiver) and sees that each is finished."""
+    """Receives events (capture/engine.py, Receiver) and sees that each is finished.
+
+    Args:
+        fleet: the workers that it is one of; None: it is alone, beside an embedded engine.
+    """
 
     def __init__(
         self,
         dsn: str,
         settings: Settings,
         embedders: Embedders,
-        acknowledgements: Acknowledgements[Any],
+        acknowledgements: Finishes,
         backfills: BackfillObserver | None = None,
+        fleet: Fleet | None = None,
     ):
         self._dsn = dsn
         self._backfills = backfills
         self._settings = settings
         self._embedders = embedders
         self._acknowledgements = acknowledgements
+        self._fleet = fleet
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
         self._products: dict[Table, Product] = {}
@@ -76,6 +84,7 @@ class Worker:
         self._house = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._builder: threading.Thread | None = None
         self._backfills_checked = False
+        self._last_beat: datetime | None = None
 
     def start(self) -> None:
         """Reads the catalog and starts a lane for every model. Call before the engine starts."""
@@ -107,7 +116,17 @@ class Worker:
         if self._house.is_alive():
             self._house.join()
 
-    def receive(self, events: Sequence[tuple[int, StreamEvent]]) -> None:
+    @property
+    def bulk_waiting(self) -> int:
+        """Backfilled rows that wait."""
+        return sum(lane.bulk_waiting for lane in self._lanes.values())
+
+    def forget(self, stream: Stream, gone: Callable[[Iterable[int]], bool]) -> None:
+        """Drops what waits of a stream that another worker has now; see Lane.forget."""
+        for lane in self._lanes.values():
+            lane.forget(stream, gone)
+
+    def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
         """See capture/engine.py, Receiver."""
         self._streaming.set()
         if self._closed.is_set():
@@ -124,9 +143,11 @@ class Worker:
                 case Message():
                     self._mark_all(marks, event.position.change, None)
                     self._acknowledgements.finish([number])
+                case Undecodable():
+                    self._receive_undecodable(number, event)
         self._put(items)
         for model, mark in marks.items():
-            self._lanes[model].mark(mark)
+            self._lanes[model].mark(stream, mark)
 
     def _put(self, items: dict[str, list[Item]]) -> None:
         """Hands over what came together at once, so that a row that changed often is embedded once."""
@@ -137,10 +158,9 @@ class Worker:
     def _receive_change(
         self, number: int, event: ChangeEvent, items: dict[str, list[Item]], marks: dict[str, Mark]
     ) -> None:
-        table = (event.schema, event.table)
+        table = (event.source, event.schema, event.table)
         if event.schema == CONTROL_SCHEMA:
-            if event.table == "heartbeat" and (event.key or {}).get("heartbeat_id") == CATALOG_BEAT:
-                self._reload_catalog()
+            self._receive_beat(event)
             self._mark_all(marks, event.position.change, event.committed_at)
             self._acknowledgements.finish([number])
             return
@@ -159,12 +179,31 @@ class Worker:
         if not event.backfill:
             _raise_mark(marks, model, event.position.change, event.committed_at)
 
+    def _receive_beat(self, event: ChangeEvent) -> None:
+        """Reads the catalog again where `apply` says so; its beat comes in each partition, of one commit."""
+        beat = (event.key or {}).get("heartbeat_id") if event.table == "heartbeat" else None
+        if (beat == CATALOG_BEAT or beat in CATALOG_BEATS) and event.committed_at != self._last_beat:
+            self._reload_catalog()
+            self._last_beat = event.committed_at
+
     def _receive_scanned(self, number: int, event: TableScanned) -> None:
-        product = self._product((event.schema, event.table))
+        product = self._product((event.source, event.schema, event.table))
         if product is None:
             self._acknowledgements.finish([number])
-        else:
+        elif self._fleet is None:
             self._lanes[product.contract.embedding.model].put_scanned(number, product)
+        else:
+            # Its rows may be in other partitions, with other workers: the fleet tells when they are all written.
+            fleet, product_id = self._fleet, product.product_id
+            if self._insist("end of scan", lambda connection: fleet.scanned(connection, event.source, product_id)):
+                self._acknowledgements.finish([number])
+
+    def _receive_undecodable(self, number: int, event: Undecodable) -> None:
+        log.error("record is not Debezium's", extra={"place": event.place, "reason": event.reason})
+        parameters = {"place": event.place, "reason": event.reason}
+        statement = queries("stream")["undecodable_add"]
+        if self._insist("dead letter", lambda connection: connection.execute(statement, parameters)):
+            self._acknowledgements.finish([number])
 
     def _mark_all(self, marks: dict[str, Mark], lsn: Lsn, as_of: datetime | None) -> None:
         for model in self._lanes:
@@ -177,7 +216,7 @@ class Worker:
             product = self._products.get(table)
             if product is None:
                 self._unknown.add(table)
-                log.warning("table is in the publication but no product", extra={"table": ".".join(table)})
+                log.warning("table is in the publication but no product", extra={"table": ".".join(table[1:])})
         return product
 
     def _reload_catalog(self) -> None:
@@ -242,14 +281,20 @@ class Worker:
         self._suspended.add(product.product_id)
         way_out = f'{reason}. When it is mended, "tidegate apply" its contract again: that reads the table anew'
         parameters = {"product_id": product.product_id, "reason": way_out}
+        return self._insist(
+            f"suspension of {name}", lambda connection: connection.execute(self._static["suspend"], parameters)
+        )
+
+    def _insist(self, what: str, act: Callable[[Connection], object]) -> bool:
+        """Does it, however long the database is away; False: the worker was stopped before."""
         pause = 0.25
         while not self._stopping.is_set():
             try:
                 with self._connect_worker() as connection:
-                    connection.execute(self._static["suspend"], parameters)
+                    act(connection)
                 return True
             except (psycopg.Error, TidegateError) as error:
-                log.warning("suspension waits", extra={"product": name, "reason": str(error), "retry_s": pause})
+                log.warning("database away, it waits", extra={"what": what, "reason": str(error), "retry_s": pause})
                 self._stopping.wait(pause)
                 pause = min(pause * 2, 15.0)
         return False
@@ -282,16 +327,30 @@ class Worker:
             if last:
                 break
         if connection is not None:
+            if self._fleet is not None and not connection.closed:
+                self._fleet.leave(connection)
             connection.close()
 
     def _turn(self, connection: Connection, turn: int) -> None:
         figures = self._histogram.drain()
         if figures is not None:
             connection.execute(self._static["freshness_add"], figures)
-        if self._stopping.is_set():
+        if self._fleet is not None:
+            leads = self._fleet.report(connection, self.bulk_waiting)
+            if not leads or self._stopping.is_set():
+                return
+            finished, asked = self._fleet.keep(connection)
+            if asked and self._backfills is not None:
+                self._backfills.asked(connection, asked)
+            for product_id in finished:
+                for product in [p for p in self._products.values() if p.product_id == product_id]:
+                    self._backfill_done(product)
+                self._fleet.settled(connection, product_id)
+        elif self._stopping.is_set():
             return
-        self._ask_for_backfills(connection)
-        self._regulate_backfill(connection)
+        else:
+            self._ask_for_backfills(connection)
+            self._regulate_backfill(connection)
         self._retry_parked(connection)
         self._check_sources(connection)
         if turn % 5 == 0:
@@ -308,11 +367,11 @@ class Worker:
         tables = connection.execute(self._static["backfills_pending"]).fetchall()
         if not self._backfills_checked:
             tables += connection.execute(self._static["backfills_interrupted"]).fetchall()
-            _signal(connection, "resume-snapshot", {"type": "incremental"})
+            signal(connection, "resume-snapshot", {"type": "incremental"})
             self._backfills_checked = True
         if tables:
             names = [f"{schema}.{table}" for schema, table in dict.fromkeys(tables)]
-            _signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
+            signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
             log.info("backfill asked for", extra={"tables": names})
             if self._backfills is not None:
                 self._backfills.asked(connection, list(dict.fromkeys(tables)))
@@ -320,18 +379,18 @@ class Worker:
     def _check_sources(self, connection: Connection) -> None:
         """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
         gone = {row[0] for row in connection.execute(self._static["sources_gone"])}
-        for (schema, table), product in list(self._products.items()):
+        for (_, schema, table), product in list(self._products.items()):
             if product.product_id in gone:
                 self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
-        waiting = sum(lane.bulk_waiting for lane in self._lanes.values())
+        waiting = self.bulk_waiting
         if not self._backfill_paused and waiting > BULK_HIGH:
-            _signal(connection, "pause-snapshot", {"type": "incremental"})
+            signal(connection, "pause-snapshot", {"type": "incremental"})
             self._backfill_paused = True
         elif self._backfill_paused and waiting < BULK_LOW:
-            _signal(connection, "resume-snapshot", {"type": "incremental"})
+            signal(connection, "resume-snapshot", {"type": "incremental"})
             self._backfill_paused = False
 
     def _retry_parked(self, connection: Connection) -> None:
@@ -370,7 +429,3 @@ def _raise_mark(marks: dict[str, Mark], model: str, lsn: Lsn, as_of: datetime | 
         held.lsn = max(held.lsn, lsn)
         if as_of is not None:
             held.as_of = as_of if held.as_of is None else max(held.as_of, as_of)
-
-
-def _signal(connection: Connection, kind: str, data: dict[str, Any]) -> None:
-    connection.execute(queries("worker")["backfill_signal"], {"type": kind, "data": json.dumps(data)})

@@ -1,0 +1,223 @@
+"""A Kafka broker (KRaft) and a Kafka Connect worker with Debezium, on loopback.
+
+From Maven Central's jars, on the machine's Java: no Docker engine is needed.
+`python -m tests.kafka.cluster` runs one until it is interrupted, and prints the two settings to use it with.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.kafka.jars import jars
+
+_START_S = 60.0
+_LOG4J = """
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss,SSS} %p %c{1}: %m %ex%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+"""
+_BROKER = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+_CONNECT = """
+bootstrap.servers=127.0.0.1:{broker}
+listeners=http://127.0.0.1:{port}
+rest.advertised.host.name=127.0.0.1
+group.id=connect-{port}
+key.converter=org.apache.kafka.connect.json.JsonConverter
+value.converter=org.apache.kafka.connect.json.JsonConverter
+offset.storage.topic=connect-offsets
+offset.storage.replication.factor=1
+offset.storage.partitions=1
+config.storage.topic=connect-configs
+config.storage.replication.factor=1
+status.storage.topic=connect-status
+status.storage.replication.factor=1
+status.storage.partitions=1
+offset.flush.interval.ms=1000
+plugin.path={plugins}
+plugin.discovery=service_load
+"""
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Jvm:
+    """One Java program, which can be killed and started again."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        self.process = None
+
+    def require(self) -> None:
+        assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} ended:\n{self.tail()}"
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+
+@dataclass
+class Cluster:
+    """Where to reach the two, and how to restart them."""
+
+    bootstrap_servers: str
+    connect_url: str
+    broker: Jvm
+    connect: Jvm
+    env: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.env = {
+            "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "TIDEGATE_CONNECT__URL": self.connect_url,
+        }
+
+    def restart_broker(self, number: int = signal.SIGTERM) -> None:
+        self.broker.stop(number)
+        self.broker.start()
+        self.await_broker()
+
+    def restart_connect(self, number: int = signal.SIGTERM) -> None:
+        self.connect.stop(number)
+        self.connect.start()
+        self.await_connect()
+
+    def await_broker(self) -> None:
+        host, _, port = self.bootstrap_servers.partition(":")
+        deadline = time.monotonic() + _START_S
+        while True:
+            self.broker.require()
+            try:
+                socket.create_connection((host, int(port)), 1).close()
+            except OSError:
+                assert time.monotonic() < deadline, self.broker.tail()
+                time.sleep(0.05)
+            else:
+                return
+
+    def await_connect(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            self.connect.require()
+            try:
+                with urllib.request.urlopen(f"{self.connect_url}/connectors", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < deadline, self.connect.tail()
+                time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A broker and a Connect worker from the jars; both end with the context."""
+    folder = jars()
+    with tempfile.TemporaryDirectory(prefix="tidegate-kafka-") as scratch:
+        held = _prepare(folder, Path(scratch))
+        try:
+            held.broker.start()
+            held.await_broker()
+            held.connect.start()
+            held.await_connect()
+            yield held
+        finally:
+            held.connect.stop()
+            held.broker.stop(signal.SIGKILL)
+
+
+def _prepare(folder: Path, scratch: Path) -> Cluster:
+    port, controller, connect = free_port(), free_port(), free_port()
+    classpath = f"{folder}/jars/*"
+    (scratch / "log4j2.properties").write_text(_LOG4J)
+    java = [
+        "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto",
+        f"-Dlog4j2.configurationFile={scratch}/log4j2.properties", "-cp", classpath,
+    ]  # fmt: skip
+    broker = scratch / "server.properties"
+    broker.write_text(_BROKER.format(port=port, controller=controller, data=scratch / "data"))
+    worker = scratch / "connect.properties"
+    worker.write_text(_CONNECT.format(broker=port, port=connect, plugins=folder / "plugins"))
+    tool = [*java, "kafka.tools.StorageTool"]
+    made = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=60, check=True)
+    uuid = made.stdout.split()[-1]
+    subprocess.run([*tool, "format", "-t", uuid, "-c", str(broker)], capture_output=True, timeout=60, check=True)
+    return Cluster(
+        f"127.0.0.1:{port}",
+        f"http://127.0.0.1:{connect}",
+        Jvm("broker", [*java[:1], "-Xmx400m", *java[1:], "kafka.Kafka", str(broker)], scratch / "broker.log"),
+        Jvm(
+            "connect",
+            [*java[:1], "-Xmx512m", *java[1:], "org.apache.kafka.connect.cli.ConnectDistributed", str(worker)],
+            scratch / "connect.log",
+        ),
+    )
+
+
+def main() -> None:
+    """Runs a cluster until SIGINT or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with cluster() as held, contextlib.suppress(KeyboardInterrupt):
+        for name, value in held.env.items():
+            print(f"export {name}={value}", flush=True)
+        while True:
+            held.broker.require()
+            held.connect.require()
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()
