@@ -8,6 +8,7 @@ from psycopg import sql
 from tests.security.conftest import ALLOW, World, contract, found
 from tests.security.weaken import Weakening, attack, breach
 
+from tidegate.capture.stream import HOME
 from tidegate.database import Connection, connect
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import Violation, published
@@ -73,7 +74,7 @@ def test_the_worker_runs_no_code_of_theirs(note: World, swap: object, embedders:
     told: list[str] = []
     with connect(note.tide.dsn, role="tidegate_worker") as worker:
         worker.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
-        product = published(worker, embedders)["team", "note"]
+        product = published(worker, embedders)[HOME, "team", "note"]
         with contextlib.suppress(Violation, psycopg.Error):
             product.read(worker, ['{"id":1}'])
     breach(bool(told), f"code of the source's owner: {told}")
