@@ -320,6 +320,7 @@ def ids(world: psycopg.Connection, query: sql.Composable) -> set[int]:
     return {row[0] for row in world.execute(query)}
 
 
+@pytest.mark.timeout(600 + CASES)
 @settings(
     max_examples=CASES,
     deadline=None,
@@ -395,6 +396,7 @@ def filled(world: psycopg.Connection, condition: list[Any], lookup: bool) -> sql
     return sql.Composed(parts)
 
 
+@pytest.mark.timeout(600 + CASES)
 @settings(max_examples=max(CASES // 10, 5), deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_the_worker_reads_and_deletes_whatever_the_rules_are(world: psycopg.Connection, case: Case) -> None:

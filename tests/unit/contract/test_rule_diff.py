@@ -221,6 +221,7 @@ def worlds(random: Random):
 proved: list[bool] = []
 
 
+@pytest.mark.timeout(600 + SEARCHES)
 @settings(max_examples=SEARCHES, suppress_health_check=[HealthCheck.too_slow])
 @given(versions=two_versions(), seed=st.integers(0, 2**32))
 def test_what_is_not_widening_shows_no_row_that_was_hidden(versions, seed: int) -> None:
