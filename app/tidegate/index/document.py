@@ -50,4 +50,6 @@ def _fill(part: re.Match[str], values: Mapping[str, str | None]) -> str:
 def document_hash(embedding: Embedding, text: str) -> bytes:
     """Identifies what was indexed for a row: the document, how it was cut, and the model."""
     settings = f"{embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00"
+    if embedding.chunk_min is not None or embedding.chunk_target is not None:
+        settings += f"{embedding.chunk_min}\x00{embedding.chunk_target}\x00"
     return hashlib.sha256(settings.encode() + text.encode("utf-8", "surrogatepass")).digest()
