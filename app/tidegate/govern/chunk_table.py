@@ -23,7 +23,7 @@ def chunk_table(contract: Contract) -> sql.Identifier:
 
 def live_function(contract: Contract) -> sql.Identifier:
     """The function that tells whether a source row is there now and the caller may see it."""
-    return sql.Identifier(contract.chunk_schema, live_name(contract))
+    return sql.Identifier(contract.function_schema, live_name(contract))
 
 
 def live_name(contract: Contract) -> str:
