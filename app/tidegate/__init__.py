@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tidegate.index.embedding.embedder import EmbedderUnavailable as EmbedderUnavailable
     from tidegate.query.answer import Answer as Answer
     from tidegate.query.async_client import AsyncClient as AsyncClient
+    from tidegate.query.catalog import NoSuchRow as NoSuchRow
     from tidegate.query.catalog import SearchRefused as SearchRefused
     from tidegate.query.client import Client as Client
     from tidegate.query.exchange import TokenRefused as TokenRefused
@@ -27,6 +28,7 @@ _HOMES = {
     "EmbedderUnavailable": "index.embedding.embedder",
     "Hit": "query.hit",
     "ModelUnavailable": "query.language_model",
+    "NoSuchRow": "query.catalog",
     "NotIndexedYet": "query.recency",
     "NotInitialised": "database",
     "SearchRefused": "query.catalog",

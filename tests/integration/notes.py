@@ -28,21 +28,23 @@ class Notes:
         tide.apply(SIMPLE_CONTRACT)
         tide.admin.execute("UPDATE tidegate.product SET state = 'live'")
 
-    def add(self, *contents: str, region: str = "EU", price: float | None = None, first: int = 1) -> None:
+    def add(
+        self, *contents: str, region: str = "EU", price: float | None = None, first: int = 1, table: str = "note"
+    ) -> None:
         """Rows, one chunk each, numbered from `first`."""
         vectors = self.tide.embedders.of(MODEL).embed(contents)
         with psycopg.connect(self.tide.dsn) as worker:
             register_vectors(worker)
             for id_, content in enumerate(contents, first):
                 worker.execute(
-                    "INSERT INTO team.note (id, title, region, price) VALUES (%s, %s, %s, %s)",
+                    f"INSERT INTO team.{table} (id, title, region, price) VALUES (%s, %s, %s, %s)",
                     [id_, content, region, price],
                 )
             worker.execute("SET LOCAL ROLE tidegate_worker")
             for id_, (content, vector) in enumerate(zip(contents, vectors, strict=True), first):
                 worker.execute(
-                    "INSERT INTO rag_team.note (id, region, price, chunk_no, content, content_hash, embedding, position, "
-                    "committed_at, contract_version) VALUES (%s, %s, %s, 0, %s, '', %s, '{0/1,0/1}', now(), '1.0.0')",
+                    f"INSERT INTO rag_team.{table} (id, region, price, chunk_no, content, content_hash, embedding, position, "
+                    "committed_at, contract_version) VALUES (%s, %s, %s, 0, %s, '', %s, '{0/1,0/1}', now(), '1.0.0')",  # type: ignore[arg-type]
                     [id_, region, price, content, Vector(vector)],
                 )
 

@@ -3,18 +3,28 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any
 
+import psycopg
 import pytest
-from tests.conftest import Tide
+import sqlalchemy
+from tests.conftest import SIMPLE_CONTRACT, Tide
+from tests.integration.embedder import WatchedModels
 from tests.integration.notes import Notes, notes_of
 from tests.integration.surface import Opened
 
 import tidegate
 from tidegate.database import ConnectionFailed, NotInitialised
 from tidegate.errors import UsageError
+from tidegate.govern.apply import apply_plan
+from tidegate.govern.plan import make_plan
+from tidegate.index.embedding.embedder import Vectors
+from tidegate.index.embedding.local_model import MODEL
+from tidegate.index.embedding.registry import Embedders
 from tidegate.query.async_client import AsyncClient
-from tidegate.query.catalog import SearchRefused
+from tidegate.query.catalog import NoSuchRow, SearchRefused
 from tidegate.query.client import Client
 from tidegate.query.recency import NotIndexedYet, StaleIndex
 from tidegate.settings import Settings
@@ -94,6 +104,174 @@ def test_a_suspended_product(tg: Opened, notes: Notes) -> None:
     with pytest.raises(SearchRefused, match="suspended: for a test"):
         tg.search(QUESTION, products=["team.note"])
     assert tg.search(QUESTION) == []
+
+
+class TestFilters:
+    @pytest.fixture(autouse=True)
+    def priced(self, notes: Notes) -> None:
+        notes.add("Refunds of small sums are quick.", price=5.5, first=20)
+        notes.add("Refunds of large sums are slow.", price=100, first=21)
+
+    def test_where(self, tg: Opened) -> None:
+        for where, expected in (
+            ({}, {1, 2, 3, 20, 21}),
+            ({"region": "EU"}, {1, 2, 3, 20, 21}),
+            ({"region": "US"}, set()),
+            ({"region": ["EU", "US"], "price": {"lt": 100}}, {20}),
+            ({"region": {"EU"}, "price": {"gte": Decimal("5.5")}}, {20, 21}),
+            ({"price": {"gt": 5.5, "lte": 100}}, {21}),
+            ({"price": None}, {1, 2, 3}),
+            ({"price": {"ne": 100}}, {1, 2, 3, 20}),
+        ):
+            assert set(ids(tg.search(QUESTION, where=where))) == expected, where
+        assert set(ids(tg.ask(QUESTION, 10, where={"price": {"lt": 50}}).citations)) == {20}
+
+    def test_a_filter_that_is_none_is_told_what_is_offered(self, tg: Opened) -> None:
+        for call in (tg.search, tg.ask):
+            with pytest.raises(UsageError, match=r"offers no such column. It offers: region \(text\), price \(numeric"):
+                call(QUESTION, where={"secret": "x"})
+        for where in ({"price": "cheap"}, {"price": {"about": 3}}, {"region": 3}, {"region": "a\0b"}):
+            with pytest.raises(UsageError):
+                tg.search(QUESTION, where=where)
+        for where in ("region=EU", {"price": object()}, {"price": float("nan")}):
+            with pytest.raises(UsageError, match="where is"):
+                tg.search(QUESTION, where=where)
+        hostile = "'; DROP TABLE team.note; --"
+        assert tg.search(QUESTION, where={"region": hostile}) == []
+        with pytest.raises(UsageError):
+            tg.search(QUESTION, where={hostile: 1})
+
+
+class TestWords:
+    def test_modes(self, tg: Opened) -> None:
+        by_words = tg.search("bake sundays", mode="keyword")
+        assert ids(by_words) == [2]
+        assert 0 < by_words[0].score < 1
+        assert by_words[0].distance is None
+        both = tg.search("bake", mode="hybrid")
+        assert ids(both)[0] == 2
+        assert both[0].score == 1
+        assert len(both) == 3
+        assert tg.ask("bake sundays", mode="keyword").text == "We bake bread on Sundays. [1]"
+        with pytest.raises(UsageError, match="vector, keyword, hybrid"):
+            tg.search("x", mode="magic")
+
+    def test_words_need_no_model(self, kind: type, notes: Notes) -> None:
+        class None_(Embedders):
+            def of(self, model: str):  # type: ignore[no-untyped-def]
+                raise AssertionError(model)
+
+        settings = Settings(_env_file=None)
+        with Opened(kind, notes.reader(), settings, embedders=None_(settings)) as tg:
+            assert ids(tg.search("bake", mode="keyword")) == [2]
+
+
+class TestSimilar:
+    def test_of_a_row(self, tg: Opened) -> None:
+        hits = tg.similar("team.note", 1)
+        assert ids(hits) == [3, 2]
+        assert tg.similar("team.note", {"id": 1}, 1) == hits[:1]
+        assert tg.similar("team.note", 1, products=["team.note"], min_score=0.99, where={"region": "EU"}) == []
+
+    def test_of_none(self, tg: Opened) -> None:
+        for id_ in (7, 9):  # none, and one of another region
+            with pytest.raises(NoSuchRow, match=rf'"team.note" has no row .*{id_}.* may see'):
+                tg.similar("team.note", id_)
+        for key in ("x", {"name": 1}, None, object()):
+            with pytest.raises(UsageError):
+                tg.similar("team.note", key)
+        with pytest.raises(UsageError, match="not offered"):
+            tg.similar("team.none", 1)
+        with pytest.raises(StaleIndex):
+            tg.similar("team.note", 1, fresh_within="1s")
+
+
+class TestStatements:
+    def test_as_sql(self, tg: Opened, notes: Notes) -> None:
+        statement = tg.search_statement(QUESTION, 2, where={"region": "EU"})
+        with psycopg.connect(tg.client._dsn) as reader:
+            rows = reader.execute(statement).fetchall()  # type: ignore[arg-type]
+        assert [row[:2] for row in rows] == [("team.note", {"id": 1}), ("team.note", {"id": 3})]
+
+    def test_as_a_select(self, tg: Opened, notes: Notes) -> None:
+        notes.add("Refunds of the rich take 14 days, too.", price=7.25, first=30)
+        words = "refunds 14 days"
+        for mode in ("vector", "keyword", "hybrid"):
+            statement = tg.statement(words, "team.note", 3, mode=mode)
+            hits = tg.search(words, 3, ["team.note"], mode=mode)
+            assert len(hits) >= 2
+            rows = run_sqlalchemy(tg.client._dsn, statement)
+            assert [(row.id, row.content, row.distance, row.consistency) for row in rows] == [
+                (hit.key["id"], hit.content, hit.distance, "strict") for hit in hits
+            ]
+            assert [row.score for row in rows] == pytest.approx([hit.score for hit in hits])
+            assert {row.region for row in rows} == {"EU"}
+            assert Decimal("7.25") in {row.price for row in rows}
+
+    def test_a_select_composes(self, tg: Opened, notes: Notes) -> None:
+        admin = notes.tide.admin
+        admin.execute("CREATE TABLE public.owner (note bigint, name text); GRANT SELECT ON public.owner TO PUBLIC")
+        admin.execute("INSERT INTO public.owner VALUES (1, 'ann'), (2, 'bob'), (9, 'eve')")
+        found = tg.statement(QUESTION, "team.note", where={"region": "EU"}, min_score=-1).subquery()
+        owner = sqlalchemy.table("owner", sqlalchemy.column("note"), sqlalchemy.column("name"))
+        joined = (
+            sqlalchemy.select(owner.c.name, found.c.score)
+            .join(found, found.c.id == owner.c.note)
+            .where(found.c.committed_at.is_not(None), found.c.price.is_(None))
+            .order_by(found.c.score.desc())
+        )
+        assert [row.name for row in run_sqlalchemy(tg.client._dsn, joined)] == ["ann", "bob"]
+        assert run_sqlalchemy(notes.reader("tidegate_reader"), sqlalchemy.select(sqlalchemy.literal(1)))
+        with pytest.raises(sqlalchemy.exc.ProgrammingError, match="not offered|permission denied"):
+            run_sqlalchemy(notes.reader("tidegate_reader"), joined)
+        admin.execute("DELETE FROM team.note WHERE id = 1")
+        assert [row.name for row in run_sqlalchemy(tg.client._dsn, joined)] == ["bob"]
+        with pytest.raises(UsageError, match="not offered"):
+            tg.statement(QUESTION, "team.none")
+
+
+def run_sqlalchemy(dsn: str, statement: "sqlalchemy.Executable") -> list[Any]:
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
+    try:
+        with engine.connect() as connection:
+            return list(connection.execute(statement).all())
+    finally:
+        engine.dispose()
+
+
+class TestSeveralModels:
+    """The local model under another name: what is compared is the same, and each model embeds the question once."""
+
+    @pytest.fixture
+    def models(self, notes: Notes) -> WatchedModels:
+        notes.tide.admin.execute("CREATE TABLE team.memo (LIKE team.note INCLUDING ALL)")
+        models = WatchedModels(notes.tide.embedders.of(MODEL))
+        text = SIMPLE_CONTRACT.replace("team.note", "team.memo").replace("note\n", "memo\n")
+        text = text.replace("physicalName: note", "physicalName: memo").replace(MODEL, "openai/other")
+        apply_plan(notes.tide.admin, make_plan(notes.tide.admin, notes.tide.contract(text), models.of("openai/other")))
+        notes.add("A memo: refunds take 14 days.", table="memo", first=1)
+        return models
+
+    def test_each_embeds_once(self, kind: type, notes: Notes, models: WatchedModels) -> None:
+        with Opened(kind, notes.reader(), Settings(_env_file=None), embedders=models) as tg:
+            hits = tg.search(QUESTION, 3)
+            assert [models.of(model).texts for model in (MODEL, "openai/other")] == [[QUESTION], [QUESTION]]
+            assert {hit.product for hit in hits} == {"team.note", "team.memo"}
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+            assert {hit.product for hit in tg.search(QUESTION, products=["team.memo"])} == {"team.memo"}
+            assert models.of(MODEL).texts == [QUESTION]
+
+    def test_a_model_that_changes_in_between(self, kind: type, notes: Notes, models: WatchedModels) -> None:
+        embed = models.of(MODEL).embed
+
+        def switching(texts: Sequence[str]) -> Vectors:
+            notes.tide.admin.execute("UPDATE tidegate.product SET model = 'openai/new' WHERE product = 'team.note'")
+            return embed(texts)
+
+        models.of(MODEL).embed = switching  # type: ignore[method-assign]
+        with Opened(kind, notes.reader(), Settings(_env_file=None), embedders=models) as tg:
+            assert ids(tg.search(QUESTION, products=["team.note"])) == [1, 3, 2]
+            assert models.of("openai/new").texts == [QUESTION]
 
 
 class TestRecency:

@@ -1,10 +1,10 @@
 """The helper for asyncio: the calls of tidegate.query.client, awaited."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, assert_never, overload
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -17,10 +17,14 @@ from tidegate.query.client import Client, try_out
 from tidegate.query.duration import Duration
 from tidegate.query.hit import Hit
 from tidegate.query.run import AsyncStream, run_async
-from tidegate.query.scope import Consistency, Scope
+from tidegate.query.scope import Consistency, Mode, Scope, Where
+from tidegate.query.search import Question
 from tidegate.query.steps import Effect, Fetch, Piece, Steps, Work
 from tidegate.query.surface import Surface
 from tidegate.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
 
 T = TypeVar("T")
 _Connection = psycopg.AsyncConnection[TupleRow]
@@ -46,27 +50,73 @@ class AsyncClient(Surface):
         products: Sequence[str] | None = None,
         consistency: Consistency = "strict",
         *,
+        where: Where | None = None,
+        mode: Mode = "vector",
         min_score: float | None = None,
         fresh_within: Duration | None = None,
         after: str | int | None = None,
         wait: Duration = "2s",
     ) -> list[Hit]:
-        scope = Scope.of(
-            k, products, consistency, min_score=min_score, fresh_within=fresh_within, after=after, wait=wait
-        )
-        return await self._run(self._requests.search(question, scope))
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return await self._run(self._requests.search(Question(question, mode), scope))
+
+    async def similar(
+        self,
+        product: str,
+        key: Mapping[str, Any] | Any,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        min_score: float | None = None,
+        fresh_within: Duration | None = None,
+        after: str | int | None = None,
+        wait: Duration = "2s",
+    ) -> list[Hit]:
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return await self._run(self._requests.similar(product, key, scope))
+
+    async def statement(
+        self,
+        question: str,
+        product: str,
+        k: int = 10,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+        min_score: float | None = None,
+    ) -> "Select[Any]":
+        scope = Scope.of(k, [product], consistency, where, min_score)
+        return await self._run(self._requests.statement(Question(question, mode), product, scope))
+
+    async def search_statement(
+        self,
+        question: str,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+    ) -> str:
+        scope = Scope.of(k, products, consistency, where)
+        return await self._run(self._requests.search_statement(Question(question, mode), scope))
 
     @overload
     def ask(
         self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
-        *, min_score: float | None = ..., fresh_within: Duration | None = ..., after: str | int | None = ...,
-        wait: Duration = ..., stream: Literal[False] = ...,
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[False] = ...,
     ) -> Awaitable[Answer]: ...  # fmt: skip
     @overload
     def ask(
         self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
-        *, min_score: float | None = ..., fresh_within: Duration | None = ..., after: str | int | None = ...,
-        wait: Duration = ..., stream: Literal[True],
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[True],
     ) -> AsyncStream[Answer]: ...  # fmt: skip
     def ask(
         self,
@@ -75,16 +125,16 @@ class AsyncClient(Surface):
         products: Sequence[str] | None = None,
         consistency: Consistency = "strict",
         *,
+        where: Where | None = None,
+        mode: Mode = "vector",
         min_score: float | None = None,
         fresh_within: Duration | None = None,
         after: str | int | None = None,
         wait: Duration = "2s",
         stream: bool = False,
     ) -> Awaitable[Answer] | AsyncStream[Answer]:
-        scope = Scope.of(
-            k, products, consistency, min_score=min_score, fresh_within=fresh_within, after=after, wait=wait
-        )
-        steps = self._requests.ask(question, scope, stream=stream)
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        steps = self._requests.ask(Question(question, mode), scope, stream=stream)
         return AsyncStream(steps, self._perform) if stream else self._run(steps)
 
     async def why_nothing(self, products: Sequence[str] | None = None) -> str:
@@ -163,5 +213,5 @@ class AsyncClient(Surface):
             await connection.execute(opening)
 
 
-for _name in ("search", "ask", "why_nothing", "exchange", "close"):
+for _name in ("search", "similar", "statement", "search_statement", "ask", "why_nothing", "exchange", "close"):
     getattr(AsyncClient, _name).__doc__ = getattr(Client, _name).__doc__

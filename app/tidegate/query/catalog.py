@@ -17,6 +17,10 @@ class SearchRefused(TidegateError):
     """The database refused the search."""
 
 
+class NoSuchRow(TidegateError):
+    """There is no such row, or none that the caller may see."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offered:
     """A product that the caller may search."""
@@ -76,6 +80,7 @@ def refusals(steps: Steps[T]) -> Steps[T]:
     """The steps, with what the database refuses said in the caller's words.
 
     Raises:
+        NoSuchRow: what the call starts from is not there.
         UsageError: the caller may not use tidegate, or passed something that the database says is wrong.
         SearchRefused: it refused for another reason.
     """
@@ -87,6 +92,8 @@ def refusals(steps: Steps[T]) -> Steps[T]:
             f'role "{who}" may not use tidegate: {error.diag.message_primary}; '
             "an administrator grants it the role of a contract"
         ) from None
+    except psycopg.errors.NoDataFound as error:
+        raise NoSuchRow(error.diag.message_primary) from None
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:

@@ -1,8 +1,8 @@
 """The helper for Python: `tidegate.connect(dsn).search("…")`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, assert_never, overload
 
 from psycopg_pool import ConnectionPool
 
@@ -13,10 +13,14 @@ from tidegate.query.answer import Answer
 from tidegate.query.duration import Duration
 from tidegate.query.hit import Hit
 from tidegate.query.run import Stream, run
-from tidegate.query.scope import Consistency, Scope
+from tidegate.query.scope import Consistency, Mode, Scope, Where
+from tidegate.query.search import Question
 from tidegate.query.steps import Effect, Fetch, Piece, Steps, Work
 from tidegate.query.surface import Surface
 from tidegate.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
 
 T = TypeVar("T")
 
@@ -36,18 +40,26 @@ class Client(Surface):
         products: Sequence[str] | None = None,
         consistency: Consistency = "strict",
         *,
+        where: Where | None = None,
+        mode: Mode = "vector",
         min_score: float | None = None,
         fresh_within: Duration | None = None,
         after: str | int | None = None,
         wait: Duration = "2s",
     ) -> list[Hit]:
-        """The k rows nearest to the question that the caller may see, best first.
+        """The k rows that fit the question best, of those that the caller may see, best first.
 
         Args:
             k: 1 to 10,000.
             products: `domain.table`; None: all that are offered to the caller.
-            consistency: `strict` checks each hit against the live source row; `eventual` reads the index only.
-            min_score: hits below it are left out.
+            consistency: `strict` checks each hit against the live source row, where that is in the same database;
+                `eventual` reads the index only. Each hit says which it is.
+            where: tests of columns that the contract offers (tag `filter`), all of which must hold:
+                `{"region": "EU", "price": {"gte": 10, "lt": 100}, "tag": ["a", "b"], "closed_at": None}`.
+                There are gt, gte, lt, lte and ne.
+            mode: `vector` compares meaning; `keyword` words, as web searches write them; `hybrid` fuses both by rank.
+            min_score: hits below it are left out. Scores compare over products and models: by vector cosine similarity;
+                by keyword 0 to 1, by the words' rank; by hybrid 1 for what is first by both.
             fresh_within: how old the index may be, e.g. `"1s"`.
             after: an LSN; the search sees everything that was committed up to it (read your writes).
             wait: how long to wait for `after`.
@@ -59,22 +71,93 @@ class Client(Surface):
             SearchRefused: the database refused; a product is suspended.
             EmbedderUnavailable: a remote embedding model does not answer.
         """
-        scope = Scope.of(
-            k, products, consistency, min_score=min_score, fresh_within=fresh_within, after=after, wait=wait
-        )
-        return self._run(self._requests.search(question, scope))
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return self._run(self._requests.search(Question(question, mode), scope))
+
+    def similar(
+        self,
+        product: str,
+        key: Mapping[str, Any] | Any,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        min_score: float | None = None,
+        fresh_within: Duration | None = None,
+        after: str | int | None = None,
+        wait: Duration = "2s",
+    ) -> list[Hit]:
+        """The k rows nearest to a row that the caller may see, without itself, best first.
+
+        Args:
+            product: of that row.
+            key: its key: the values by column, or the value alone where the key is one column.
+            products: where to look; None: all that are offered and have the model of `product`.
+            others: as `search`.
+
+        Raises:
+            NoSuchRow: there is no such row that the caller may see.
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return self._run(self._requests.similar(product, key, scope))
+
+    def statement(
+        self,
+        question: str,
+        product: str,
+        k: int = 10,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+        min_score: float | None = None,
+    ) -> "Select[Any]":
+        """A search of one product as a SQLAlchemy `Select`.
+
+        Its columns: the key's, chunk_no, content, score, distance, consistency, committed_at, indexed_at,
+        contract_version, and those that the product carries. It contains the question's vector and runs on any engine
+        of this database, under the rights of its login:
+        compose it (`select(s := statement.subquery()).join(…)`), then run it.
+
+        Raises:
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, [product], consistency, where, min_score)
+        return self._run(self._requests.statement(Question(question, mode), product, scope))
+
+    def search_statement(
+        self,
+        question: str,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+    ) -> str:
+        """The one statement that `search` runs with these arguments, whole, to EXPLAIN and to review.
+
+        Raises:
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, products, consistency, where)
+        return self._run(self._requests.search_statement(Question(question, mode), scope))
 
     @overload
     def ask(
         self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
-        *, min_score: float | None = ..., fresh_within: Duration | None = ..., after: str | int | None = ...,
-        wait: Duration = ..., stream: Literal[False] = ...,
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[False] = ...,
     ) -> Answer: ...  # fmt: skip
     @overload
     def ask(
         self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
-        *, min_score: float | None = ..., fresh_within: Duration | None = ..., after: str | int | None = ...,
-        wait: Duration = ..., stream: Literal[True],
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[True],
     ) -> Stream[Answer]: ...  # fmt: skip
     def ask(
         self,
@@ -83,6 +166,8 @@ class Client(Surface):
         products: Sequence[str] | None = None,
         consistency: Consistency = "strict",
         *,
+        where: Where | None = None,
+        mode: Mode = "vector",
         min_score: float | None = None,
         fresh_within: Duration | None = None,
         after: str | int | None = None,
@@ -102,10 +187,8 @@ class Client(Surface):
             UsageError and others: as `search`.
             ModelUnavailable: the language model does not answer.
         """
-        scope = Scope.of(
-            k, products, consistency, min_score=min_score, fresh_within=fresh_within, after=after, wait=wait
-        )
-        steps = self._requests.ask(question, scope, stream=stream)
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        steps = self._requests.ask(Question(question, mode), scope, stream=stream)
         return Stream(steps, self._perform) if stream else self._run(steps)
 
     def why_nothing(self, products: Sequence[str] | None = None) -> str:

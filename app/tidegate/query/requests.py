@@ -2,19 +2,24 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.embedding.registry import Embedders
+from tidegate.query import search as searching
 from tidegate.query.answer import Answer, extract, generate
-from tidegate.query.catalog import offered, refusals
+from tidegate.query.catalog import SQL, offered, refusals
 from tidegate.query.catalog import why_nothing as _why_nothing
 from tidegate.query.hit import Hit
 from tidegate.query.language_model import LanguageModel
 from tidegate.query.recency import as_of, recent_enough
 from tidegate.query.scope import Scope
-from tidegate.query.search import search as _search
-from tidegate.query.steps import Steps
+from tidegate.query.search import Question
+from tidegate.query.steps import Steps, fetch, work
 from tidegate.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
 
 
 class Requests:
@@ -24,18 +29,41 @@ class Requests:
         self._settings = settings
         self._embedders = embedders
 
-    def search(self, question: str, scope: Scope) -> Steps[list[Hit]]:
+    def search(self, question: Question, scope: Scope) -> Steps[list[Hit]]:
         """See tidegate.query.search."""
-        return _search(self._embedders, question, scope)
+        return searching.search(self._embedders, question, scope)
 
-    def ask(self, question: str, scope: Scope, *, stream: bool) -> Steps[Answer]:
+    def search_statement(self, question: Question, scope: Scope) -> Steps[str]:
+        """See tidegate.query.search."""
+        return searching.search_statement(self._embedders, question, scope)
+
+    def similar(self, product: str, key: Any, scope: Scope) -> Steps[list[Hit]]:
+        """See tidegate.query.search."""
+        return searching.similar(product, key, scope)
+
+    def statement(self, question: Question, product: str, scope: Scope) -> "Steps[Select[Any]]":
+        """See tidegate.query.select."""
+        asked = yield from refusals(offered([product]))
+        vectors = yield from searching.vectors_of(self._embedders, question, asked)
+        place = {"schema": asked[0].chunk_schema, "table": asked[0].chunk_table}
+        columns = [(name, type_) for name, type_ in (yield from fetch(SQL["columns"], place))]
+        text = None if question.mode == "vector" else question.text
+
+        def select() -> "Select[Any]":
+            from tidegate.query.select import select_of
+
+            return select_of(asked[0], columns, text=text, vectors=vectors, scope=scope)
+
+        return (yield from work(select))
+
+    def ask(self, question: Question, scope: Scope, *, stream: bool) -> Steps[Answer]:
         """See tidegate.query.answer: by the language model that is set, else extracted."""
         moment = yield from refusals(_as_of(scope))
         hits = yield from self.search(question, replace(scope, after=None, fresh_within=None))
         if self._settings.llm:
             model = LanguageModel(self._settings.llm, self._settings)
-            return (yield from generate(question, hits, model, moment, stream=stream))
-        return (yield from extract(question, hits, self._embedders.of(MODEL), moment))
+            return (yield from generate(question.text, hits, model, moment, stream=stream))
+        return (yield from extract(question.text, hits, self._embedders.of(MODEL), moment))
 
     def why_nothing(self, products: tuple[str, ...] | None) -> Steps[str]:
         """See tidegate.query.catalog."""

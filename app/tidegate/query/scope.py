@@ -1,11 +1,14 @@
 """Which rows a call is about, and how fresh the index must be: what search, similar and ask share."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Literal, Self, get_args
+from uuid import UUID
 
 from tidegate.capture.position import Lsn, lsn_text
 from tidegate.errors import UsageError
@@ -14,7 +17,7 @@ from tidegate.query.duration import Duration, duration
 Consistency = Literal["strict", "eventual"]
 Mode = Literal["vector", "keyword", "hybrid"]
 Where = Mapping[str, Any]
-"""Values by column: `{"region": "EU", "price": {"lt": 100}, "tag": ["a", "b"], "closed_at": None}`."""
+"""Tests by column: a value, a list of values, None, or an object of gt, gte, lt, lte, ne; all must hold."""
 
 MAX_K = 10_000
 _LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
@@ -26,6 +29,7 @@ class Scope:
 
     Attributes:
         products: None: all that are offered to the caller.
+        where: as JSON.
         min_score: hits below it are left out.
         fresh_within: how old the index may be.
         after: a position (LSN) that must be in the index, waited for as long as `wait`.
@@ -34,7 +38,7 @@ class Scope:
     k: int
     products: tuple[str, ...] | None
     consistency: Consistency
-    where: Mapping[str, Any] | None = None
+    where: str | None = None
     min_score: float | None = None
     fresh_within: timedelta | None = None
     after: str | None = None
@@ -46,7 +50,6 @@ class Scope:
         k: int,
         products: Sequence[str] | None,
         consistency: Consistency,
-        *,
         where: Where | None = None,
         min_score: float | None = None,
         fresh_within: Duration | None = None,
@@ -85,12 +88,36 @@ def one_of(value: Any, allowed: Sequence[str], name: str) -> Any:
     return value
 
 
-def _where(value: Where | None) -> Where | None:
+def _where(value: Where | None) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, Mapping):
         raise UsageError(f'where is {value!r}; pass values by column: {{"region": "EU", "price": {{"lt": 100}}}}')
-    return dict(value)
+    return json_text(value, "where")
+
+
+def json_text(value: Any, name: str) -> str:
+    """A value for the database, as JSON. Times, numbers and ids are written so that it reads them exactly.
+
+    Raises:
+        UsageError: a value that has no such form.
+    """
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} is {value!r}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    raise TypeError(f"there is no JSON of a {type(value).__name__}")
 
 
 def _number(value: float | None, name: str) -> float | None:

@@ -13,7 +13,6 @@ from tidegate.index.embedding.registry import Embedders
 from tidegate.query.exchange import Exchange
 from tidegate.query.requests import Requests
 from tidegate.query.session import Identity
-from tidegate.query.vector_parameter import vector_adapters
 from tidegate.settings import Settings
 
 POOL_SIZE = 4
@@ -98,7 +97,6 @@ class Surface:
             "kwargs": {
                 "autocommit": True,
                 "options": "-c timezone=UTC -c datestyle=ISO,YMD",
-                "context": vector_adapters(),
             },
         }
 

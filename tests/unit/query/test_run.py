@@ -105,7 +105,18 @@ def public(kind: type) -> dict[str, Any]:
 def test_both_clients_have_the_same_surface():
     sync, awaited = public(Client), public(AsyncClient)
     assert sync.keys() == awaited.keys()
-    assert {"search", "ask", "why_nothing", "as_token", "as_role", "exchange", "close"} <= sync.keys()
+    assert {
+        "search",
+        "similar",
+        "statement",
+        "search_statement",
+        "ask",
+        "why_nothing",
+        "as_token",
+        "as_role",
+        "exchange",
+        "close",
+    } <= sync.keys()
     for name, method in sync.items():
         other = awaited[name]
         assert inspect.signature(method).parameters == inspect.signature(other).parameters, name
