@@ -34,7 +34,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT p.product, format('%I.%I', p.chunk_schema, p.chunk_table),
-           format('%I.%I', p.chunk_schema, p.live_function), p.key_columns,
+           CASE WHEN p.live_function IS NOT NULL THEN format('%I.%I', p.chunk_schema, p.live_function) END, p.key_columns,
            (SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.n)
             FROM unnest(p.key_columns) WITH ORDINALITY AS u(name, n)
             JOIN pg_attribute a ON a.attname = u.name AND a.attrelid = to_regclass(format('%I.%I', p.chunk_schema, p.chunk_table))),
@@ -58,15 +58,20 @@ DECLARE
     target record;
     branches text[] := '{}';
     live_checks text := '';
+    eventual text[] := '{}';
 BEGIN
     IF consistency NOT IN ('strict', 'eventual') THEN
         RAISE EXCEPTION 'consistency is "%"', consistency USING ERRCODE = 'invalid_parameter_value', HINT = 'It is strict or eventual.';
     END IF;
     FOR target IN SELECT * FROM tidegate.search_targets(products, dimension) LOOP
-        live_checks := live_checks || (
+        IF target.live_function IS NULL THEN
+            -- The rows are in another database, which no function here can ask.
+            eventual := eventual || target.product;
+        END IF;
+        live_checks := live_checks || CASE WHEN target.live_function IS NULL THEN format(E'\n        WHEN %L THEN true', target.product) ELSE (
             SELECT format(E'\n        WHEN %L THEN %s(%s)', target.product, target.live_function,
                           string_agg(format('(o.key ->> %L)::%s', k, t), ', ' ORDER BY n))
-            FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u(k, t, n));
+            FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u(k, t, n)) END;
         branches := branches || format(
             $branch$
     SELECT %L::text AS product, jsonb_build_object(%s) AS key, c.chunk_no, c.content, c.distance, c.committed_at,
@@ -93,11 +98,13 @@ BEGIN
     -- Live checks run down the order and end with the k-th row that is live.
     SELECT o.* FROM ordered AS o WHERE %s LIMIT $3
 )
-SELECT array_agg(ROW(t.product, t.key, t.chunk_no, t.content, t.distance, t.committed_at, t.indexed_at, t.contract_version, %L)::tidegate.hit
+SELECT array_agg(ROW(t.product, t.key, t.chunk_no, t.content, t.distance, t.committed_at, t.indexed_at, t.contract_version, %s)::tidegate.hit
                  ORDER BY t.distance, t.product, t.key),
        (SELECT coalesce(max(n.candidates), 0) FROM (SELECT count(*) AS candidates FROM candidate AS c GROUP BY c.product) AS n)
 FROM top AS t$statement$, array_to_string(branches, E'\n    UNION ALL'),
-        CASE consistency WHEN 'strict' THEN format('CASE o.product%s END', live_checks) ELSE 'true' END, consistency);
+        CASE consistency WHEN 'strict' THEN format('CASE o.product%s END', live_checks) ELSE 'true' END,
+        CASE WHEN eventual = '{}' THEN format('%L', consistency)
+             ELSE format('CASE WHEN t.product = ANY (%L) THEN ''eventual'' ELSE %L END', eventual, consistency) END);
 END
 $$;
 COMMENT ON FUNCTION tidegate.search_statement(text[], int, text, boolean) IS
@@ -139,4 +146,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tidegate.search(@extschema:vector@.vector, int, text[], text) IS
-    'The k source rows nearest to the query (cosine distance), of those that the caller may see: one hit a row, its best chunk. strict: checked against the live source row; eventual: index only. SECURITY INVOKER: row-level security applies.';
+    'The k source rows nearest to the query (cosine distance), of those that the caller may see: one hit a row, its best chunk. strict: checked against the live source row, where that is in this database; eventual: index only, and so says the hit. SECURITY INVOKER: row-level security applies.';
