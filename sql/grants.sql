@@ -19,7 +19,8 @@ BEGIN
 END
 $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.ledger, tidegate.dead_letter, tidegate.watermark, tidegate.freshness_bucket,
-    tidegate.stream, tidegate.stream_partition, tidegate.worker, tidegate.scan TO tidegate_worker;
+    tidegate.stream, tidegate.stream_partition, tidegate.worker, tidegate.scan,
+    tidegate.verification, tidegate.verification_finding TO tidegate_worker;
 GRANT SELECT, INSERT, DELETE ON tidegate.heartbeat TO tidegate_worker;
 GRANT SELECT ON tidegate.lane_watermark TO tidegate_worker, tidegate_admin;
 GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at) ON tidegate.product TO tidegate_worker;
@@ -27,7 +28,7 @@ GRANT SELECT, INSERT, DELETE ON tidegate.signal TO tidegate_worker;
 GRANT SELECT ON tidegate.debezium_offset TO tidegate_worker;
 GRANT SELECT ON tidegate.schema_version TO tidegate_worker, tidegate_admin;
 GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_letter, tidegate.watermark, tidegate.ledger,
-    tidegate.stream, tidegate.stream_partition, tidegate.worker TO tidegate_admin;
+    tidegate.stream, tidegate.stream_partition, tidegate.worker, tidegate.verification, tidegate.verification_finding TO tidegate_admin;
 GRANT UPDATE (retry_at), DELETE ON tidegate.dead_letter TO tidegate_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;
 -- Keys go in and do not come out: who administers them cannot sign with them.

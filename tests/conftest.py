@@ -1,5 +1,6 @@
 """What all tests share: one server a session, a database cloned from a template a test, pipelines on it."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -57,6 +58,13 @@ def template(server_dsn: str) -> str:
 @pytest.fixture
 def dsn(server_dsn: str, template: str) -> Iterator[str]:
     """A superuser's DSN on a fresh database with the control schema; dropped afterwards, its slots first."""
+    with fresh_database(server_dsn, template) as fresh:
+        yield fresh
+
+
+@contextlib.contextmanager
+def fresh_database(server_dsn: str, template: str) -> Iterator[str]:
+    """The same, for a fixture that lives longer than a test."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(

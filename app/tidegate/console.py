@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from tidegate.capture.connect import ConnectorState
 from tidegate.observe.dead_letters import DeadLetter
 from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
+from tidegate.observe.verify import Verification
 from tidegate.query.answer import Answer
 from tidegate.query.hit import Hit
 
@@ -166,6 +168,34 @@ def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
             f"{letter.id}  {letter.product}  {escape(letter.key)}  {letter.kind}: {escape(letter.reason)} "
             f"({letter.attempts} attempts, last {moment(letter.last_at)}{again})"
         )
+
+
+def print_verification(verified: Verification) -> None:
+    """A line a wrong row, then one that counts them."""
+    if verified.skipped is not None:
+        out.print(escape(f"{verified.product} was not compared: {verified.skipped}"))
+        return
+    for finding in verified.findings:
+        columns = f" ({', '.join(finding.columns)})" if finding.columns else ""
+        repaired = ", repaired" if finding.repaired else ""
+        key = json.dumps(finding.key, ensure_ascii=False)
+        out.print(escape(f"{verified.product}  {key}  {finding.problem}{columns}{repaired}"))
+    kinds = Counter(finding.problem for finding in verified.findings)
+    found = ", ".join(f"{count:,} {problem}" for problem, count in kinds.items()) or "nothing wrong"
+    left = sum(not finding.repaired for finding in verified.findings)
+    parts = [f"{verified.product}: {verified.compared:,} rows of source and index compared", found]
+    if verified.findings:
+        parts.append("all repaired" if not left else f"{left:,} not repaired; --repair does it")
+    if verified.parked:
+        parts.append(f'{verified.parked:,} parked, see "tidegate dead-letters list"')
+    if verified.moving:
+        parts.append(f"{verified.moving:,} changed all the time and were not compared")
+    out.print(escape("; ".join(parts)))
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """A dataclass as an object, in its fields' order."""
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
 
 
 def moment(value: datetime | None) -> str:

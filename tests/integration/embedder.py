@@ -1,5 +1,6 @@
 """Embedders that count, or fail when told to: the real local model behind them."""
 
+import time
 from collections.abc import Sequence
 
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, Splitter, TextRefused, Vectors
@@ -14,6 +15,7 @@ class WatchedModel:
         texts: all texts that it was asked for.
         away: whether it answers nothing.
         refused: texts with this in them are refused.
+        delay_s: how long it takes, beside the real one's time.
     """
 
     def __init__(self, inner: Embedder, model: str):
@@ -24,6 +26,7 @@ class WatchedModel:
         self.calls = 0
         self.away = False
         self.refused: str | None = None
+        self.delay_s = 0.0
 
     @property
     def dimension(self) -> int:
@@ -32,12 +35,13 @@ class WatchedModel:
     def prepare(self) -> None:
         self._inner.prepare()
 
-    def splitter(self, tokens: int, overlap: int) -> Splitter:
-        return self._inner.splitter(tokens, overlap)
+    def splitter(self, *sizes: int | None) -> Splitter:
+        return self._inner.splitter(*sizes)  # type: ignore[arg-type]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         self.calls += 1
         self.texts += texts
+        time.sleep(self.delay_s)
         if self.away:
             raise EmbedderUnavailable(f'model "{self.model}" does not answer: told so')
         if self.refused is not None and any(self.refused in text for text in texts):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, wait_until
 from tests.kafka.conftest import KafkaTide
@@ -13,6 +14,7 @@ from tidegate.govern.principals import set_attributes
 from tidegate.local import postgres
 from tidegate.observe.dead_letters import list_dead_letters
 from tidegate.observe.fleet import fleet_status
+from tidegate.observe.verify_all import verify_all
 
 INDEXED = "SELECT id, content FROM rag_sales.customer ORDER BY id"
 
@@ -93,6 +95,15 @@ def test_rows_of_two_servers_in_one_index(tide: KafkaTide, away: Away) -> None:
         ("sales.customer", {"id": 50}, "eventual"),
         ("team.note", {"id": 1}, "strict"),
     ]
+
+    # verify compares both servers, and repairs from the other one.
+    tide.admin.execute("DELETE FROM rag_sales.customer WHERE id = 2")
+    tide.admin.execute("UPDATE rag_sales.customer SET region = 'XX' WHERE id = 1")
+    options = {"repair": True, "anew": True, "rows_per_s": 10_000.0, "patience_s": 20.0, "console": Console(quiet=True)}
+    (verified,) = verify_all(tide.dsn, tide.settings, "sales.customer", **options)
+    assert {(finding.key["id"], finding.problem) for finding in verified.findings} == {(2, "missing"), (1, "carried")}
+    assert verified.ok
+    assert tide.rows("SELECT id, region FROM rag_sales.customer WHERE id < 3 ORDER BY id") == [(1, "EU"), (2, "US")]
 
     run("TRUNCATE sales.customer")
     caught_up(tide, away)

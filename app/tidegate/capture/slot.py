@@ -101,7 +101,7 @@ def _forget_positions(connection: psycopg.Connection, source: str) -> None:
     if source == HOME:
         connection.execute("DELETE FROM tidegate.debezium_offset")
     connection.execute(
-        "UPDATE tidegate.product SET state = 'pending', truncated_at = NULL "
+        "UPDATE tidegate.product SET state = 'pending', built_from = 'source', truncated_at = NULL "
         "WHERE state <> 'suspended' AND source_server = %s",
         [source],
     )

@@ -6,6 +6,7 @@ from tidegate.cli import (  # noqa: F401, I001
     publish,
     domain,
     serve,
+    verify,
     scale,
     question,
     local,

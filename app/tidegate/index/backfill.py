@@ -43,7 +43,7 @@ class Backfills:
         if self.source != HOME:
             # Whatever is read from now on comes behind this, to workers that have heard of the contract.
             there.execute(queries("remote")["announce"])
-        names = [f"{schema}.{table}" for schema, table in wanted.values()]
+        names = [f"{schema}.{table}" for schema, table in dict.fromkeys(wanted.values())]
         signal(there, "execute-snapshot", {"type": "incremental", "data-collections": names})
         connection.execute(static["backfills_begun"], {"product_ids": list(wanted)})
         log.info("backfill asked for", extra={"source": self.source, "tables": names})

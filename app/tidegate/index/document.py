@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from tidegate.contract.embedding import Embedding
 from tidegate.errors import TerminalError
 
-_PART = re.compile(r"\{\{|\}\}|\{([a-z_][a-z0-9_]*)\}")
+PART = re.compile(r"\{\{|\}\}|\{([a-z_][a-z0-9_]*)\}")
+"""A part of a template that is not text: an escaped brace, or a column."""
 
 
 class DocumentTooLong(TerminalError):
@@ -30,7 +31,7 @@ def document(embedding: Embedding, values: Mapping[str, str | None], max_chars: 
     if embedding.template is None:
         text = "\n\n".join(filled)
     elif filled:
-        text = _PART.sub(lambda part: _fill(part, values), embedding.template)
+        text = PART.sub(lambda part: _fill(part, values), embedding.template)
     else:
         text = ""
     if len(text) > max_chars:
@@ -49,5 +50,12 @@ def _fill(part: re.Match[str], values: Mapping[str, str | None]) -> str:
 
 def document_hash(embedding: Embedding, text: str) -> bytes:
     """Identifies what was indexed for a row: the document, how it was cut, and the model."""
+    return hashlib.sha256(hash_prefix(embedding) + text.encode("utf-8", "surrogatepass")).digest()
+
+
+def hash_prefix(embedding: Embedding) -> bytes:
+    """What of a document's hash is not its text: the model, and how it is cut."""
     settings = f"{embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00"
-    return hashlib.sha256(settings.encode() + text.encode("utf-8", "surrogatepass")).digest()
+    if embedding.chunk_min is not None or embedding.chunk_target is not None:
+        settings += f"{embedding.chunk_min}\x00{embedding.chunk_target}\x00"
+    return settings.encode()

@@ -78,7 +78,7 @@ class SourceKeeper:
         """Until the index is away, which is raised; a source that is away is said to be, and tried again."""
         while not self.stopping.is_set():
             try:
-                with opened(self.source) as there:
+                with opened(self.source.dsn) as there:
                     while not self.stopping.is_set():
                         if self.fleet.leads:
                             self._turn(home, there)

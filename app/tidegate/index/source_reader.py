@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import psycopg
 
-from tidegate.capture.source import Source
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection, connect
 from tidegate.errors import TidegateError, TransientError
@@ -24,9 +23,12 @@ class SourceReader:
     """Connections of one thread to the sources on other servers, each made when it is first needed.
 
     One that is away holds up what is not its own for seconds at most: it is not asked again for a while.
+
+    Args:
+        sources: DSNs by the sources' names.
     """
 
-    def __init__(self, sources: Mapping[str, Source]):
+    def __init__(self, sources: Mapping[str, str]):
         self._sources = sources
         self._open: dict[str, Connection] = {}
         self._away: dict[str, tuple[float, str]] = {}
@@ -74,10 +76,10 @@ class SourceReader:
         return SourceAway(away)
 
 
-def opened(source: Source) -> Connection:
+def opened(dsn: str) -> Connection:
     """A connection to a source on another server, as the worker, that gives up on one that hangs."""
     connection = connect(
-        source.dsn,
+        dsn,
         role="tidegate_worker",
         application="tidegate worker",
         timeout=_CONNECT_S,

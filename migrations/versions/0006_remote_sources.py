@@ -3,13 +3,16 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
 SCHEMA = "tidegate"
-_KINDS = "kind in ('violation', 'document', 'embedding', 'write'{}) OR (kind = 'undecodable' AND product_id IS NULL)"
+_KINDS = (
+    "kind in ('violation', 'document', 'embedding', 'write', 'repair'{}) "
+    "OR (kind = 'undecodable' AND product_id IS NULL)"
+)
 
 
 def _letter_kinds(more: str) -> None:
