@@ -148,6 +148,10 @@ def print_fleet(fleet: FleetStatus) -> None:
             out.print(escape(f"worker {worker.worker}: works, {worker.bulk_waiting} rows of backfills wait"))
         else:
             out.print(escape(f"worker {worker.worker}: not seen since {moment(worker.seen_at)}"))
+    for source in fleet.sources:
+        if source.source:
+            trouble = f"; {source.trouble}, since {moment(source.trouble_since)}" if source.trouble else ""
+            out.print(escape(f"source {source.source}: as of {moment(source.as_of)}{trouble}"))
     for part in fleet.partitions:
         name = f"{part.source} partition {part.partition}".strip()
         lag = "unknown" if part.lag is None else str(part.lag)

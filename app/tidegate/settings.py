@@ -33,6 +33,9 @@ class ConnectSettings(BaseModel):
     properties: dict[str, str] = Field(
         default_factory=dict, description="JSON: connector properties that replace or join tidegate's own."
     )
+    sources: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="JSON: the same for the connectors of other sources, by the source's name."
+    )
 
 
 class Settings(BaseSettings):
