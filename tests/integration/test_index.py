@@ -285,13 +285,13 @@ def test_the_ledger_decides_in_the_transaction(bench: Bench) -> None:
     """What overtakes a batch while it is embedded wins, though the batch looked before."""
     model = bench.product.embedder
     assert isinstance(model, WatchedModel)
-    bench.indexer._embed = lambda texts: overtaken(bench, model, texts)
+    bench.indexer._source._embed = lambda texts: overtaken(bench, model, texts)
     bench.upsert("slow", (100, 110))
     assert bench.contents() == [("overtook", "EU")]
 
 
 def overtaken(bench: Bench, model: WatchedModel, texts: Any) -> np.ndarray:
-    bench.indexer._embed = model.embed
+    bench.indexer._source._embed = model.embed
     bench.upsert("overtook", (200, 210))
     return model.embed(texts)
 
