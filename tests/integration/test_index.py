@@ -398,7 +398,8 @@ class TestChunkDiff:
             expected = bench.product.splitter.chunks("halls\n\n" + " ".join(sentences))
             assert [row[:2] for row in after] == list(enumerate(expected))
             assert {(row[3], row[4]) for row in after} == {(f"R{turn}", f"{{0/{turn},0/{turn}}}")}
-            assert Counter(model.texts) == Counter(expected) - Counter(content for _, content, *_ in before)
+            new = Counter(expected) - Counter(content for _, content, *_ in before)
+            assert sorted(model.texts) == sorted(new)  # each once
             assert len(model.texts) <= (8 if turn < 6 else 14)
             assert all(vector == stored[content] for _, content, vector, *_ in after if content in stored)
 
