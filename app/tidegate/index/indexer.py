@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
@@ -21,6 +21,7 @@ from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, Tex
 from tidegate.index.embedding_cache import EmbeddingCache
 from tidegate.index.product import Product, Values, Violation
 from tidegate.index.source_reader import SourceAway, SourceReader
+from tidegate.index.turns import in_turns
 from tidegate.index.vector_source import VectorSource, Wanted
 from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
 from tidegate.observe.cost_meter import CostMeter
@@ -34,6 +35,8 @@ LIVE_DOCUMENT_CHARS = 16_000
 LIVE_DIFF_CHARS = 200_000
 LIVE_SLICE_CHUNKS = 16
 BULK_SLICE_CHUNKS = 64
+LIVE_SLICE_CHARS = 4_000
+BULK_SLICE_CHARS = 64_000
 
 
 @dataclass(slots=True)
@@ -41,7 +44,8 @@ class Item:
     """The newest waiting event of a row, with the numbers of all events that it stands for.
 
     `key` is None for a truncate. `attempts` counts embeddings of it that failed for the moment. `retry`: not an
-    event but a parked row that is tried again; what the source holds now decides.
+    event but a parked row that is tried again; what the source holds now decides. `cut`: its document's hash and
+    chunks, where it was taken before and put back.
     """
 
     product: Product
@@ -50,6 +54,7 @@ class Item:
     numbers: list[int]
     attempts: int = 0
     retry: bool = False
+    cut: tuple[bytes, list[Wanted]] | None = None
 
 
 @dataclass(slots=True)
@@ -77,11 +82,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch: finished, to be tried again later, too long to be embedded among live changes."""
+    """What became of a batch: finished, to be tried again later, too long to be embedded among live changes, and not
+    begun, since others should not wait for it."""
 
     finished: list[Item]
     again: list[Item]
     bulk: list[Item]
+    back: list[Item] = field(default_factory=list)
 
 
 class Indexer:
@@ -112,6 +119,7 @@ class Indexer:
         self._source = VectorSource(embedder, cache or EmbeddingCache(0, 1), self._meter, bulk=bulk)
         # Live rows become searchable slice by slice, so that the first need not wait for the last.
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
+        self._slice_characters = BULK_SLICE_CHARS if bulk else LIVE_SLICE_CHARS
         self._max_document_chars = max_document_chars
         self._attempts = attempts
         self._reader = reader or SourceReader({})
@@ -124,7 +132,11 @@ class Indexer:
         self._reader.close()
 
     def process(
-        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]] = ()
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        watermarks: Sequence[Mapping[str, Any]] = (),
+        others_wait: Callable[[], bool] = lambda: False,
     ) -> Outcome:
         """Embeds and writes the items: at most one a row, truncates before the rows that came after them.
 
@@ -132,6 +144,7 @@ class Indexer:
 
         Args:
             watermarks: moved in the last transaction, if every item got finished.
+            others_wait: asked between slices; where it says yes, the slices that are left are given back.
 
         Raises:
             psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
@@ -139,7 +152,7 @@ class Indexer:
         gone: list[Item] = []
         while True:
             try:
-                outcome = self._process(connection, items, watermarks)
+                outcome = self._process(connection, items, watermarks, others_wait)
             except Overtaken:
                 # What was written meanwhile, of these items too, now stands in the ledger.
                 log.debug("overtaken", extra={"rows": len(items)})
@@ -151,10 +164,14 @@ class Indexer:
                 for item in own:
                     item.product = item.product.at(moved.schema or item.product.contract.chunk_schema)
             else:
-                return Outcome([*outcome.finished, *gone], outcome.again, outcome.bulk)
+                return replace(outcome, finished=[*outcome.finished, *gone])
 
     def _process(
-        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]]
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        watermarks: Sequence[Mapping[str, Any]],
+        others_wait: Callable[[], bool],
     ) -> Outcome:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
@@ -171,16 +188,20 @@ class Indexer:
             ready = []
             self._keep_what_stays(connection, planned)
             planned = self._begin(connection, planned, bulk)
-        parts = list(_slices(planned, self._slice_chunks))
+        back: list[Item] = []
+        parts = list(self._slices(planned))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
             for number, embedded in enumerate(slices, 1):
-                if number < len(parts):
-                    self._write(connection, embedded, ())
-                else:
+                if number == len(parts):
                     ready = embedded
-        self._write(connection, ready, () if again or bulk else watermarks)
-        unfinished = {id(item) for item in (*again, *bulk)}
-        return Outcome([item for item in items if id(item) not in unfinished], again, bulk)
+                    break
+                self._write(connection, embedded, ())
+                if not self._bulk and others_wait():
+                    back = [plan.item for part in parts[number:] for plan in part]
+                    break
+        self._write(connection, ready, () if again or bulk or back else watermarks)
+        unfinished = {id(item) for item in (*again, *bulk, *back)}
+        return Outcome([item for item in items if id(item) not in unfinished], again, bulk, back)
 
     def _decide(
         self,
@@ -255,7 +276,7 @@ class Indexer:
                 bulk.append(plan.item)
             else:
                 short.append(plan)
-        return short
+        return in_turns(short, lambda plan: plan.item.product)
 
     def _known(
         self, connection: Connection, product: Product, keys: Sequence[str]
@@ -292,11 +313,29 @@ class Indexer:
         if not self._bulk and len(text) > (LIVE_DOCUMENT_CHARS if base is None else LIVE_DIFF_CHARS):
             bulk.append(item)
             return
-        chunks = [Wanted(product, text_hash(chunk), chunk) for chunk in product.splitter.chunks(text)]
+        if item.cut is None or item.cut[0] != digest:
+            chunks = [Wanted(product, text_hash(chunk), chunk) for chunk in product.splitter.chunks(text)]
+            item.cut = (digest, chunks)
+        chunks = item.cut[1]
         if chunks:
             planned.append(Planned(item, values, digest, chunks, len(text), base))
         else:
             ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest)))
+
+    def _slices(self, planned: Sequence[Planned]) -> Iterator[list[Planned]]:
+        """The rows in groups of about so many chunks that the model is asked for, or characters of them."""
+        part: list[Planned] = []
+        chunks = characters = 0
+        for plan in planned:
+            missing = self._source.missing(plan.wanted)
+            part.append(plan)
+            chunks += len(missing)
+            characters += sum(len(wanted.text) for wanted in missing)
+            if chunks >= self._slice_chunks or characters >= self._slice_characters:
+                yield part
+                part, chunks, characters = [], 0, 0
+        if part:
+            yield part
 
     def _embedded_slices(
         self, parts: Sequence[Sequence[Planned]], again: list[Item]
@@ -462,20 +501,6 @@ def _by_product(items: Sequence[Item]) -> list[tuple[Product, list[Item]]]:
         groups.setdefault(item.product.product_id, (item.product, []))[1].append(item)
     # In one order for all workers, so that none waits for another in a circle.
     return [groups[product_id] for product_id in sorted(groups)]
-
-
-def _slices(planned: Sequence[Planned], chunks: int) -> Iterator[list[Planned]]:
-    """The rows in groups of about `chunks` chunks."""
-    part: list[Planned] = []
-    size = 0
-    for plan in planned:
-        part.append(plan)
-        size += len(plan.wanted)
-        if size >= chunks:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _is_old(item: Item, known: Mapping[str, tuple[Position, bytes | None, str, int]]) -> bool:
