@@ -59,7 +59,9 @@ class Product:
     @cached_property
     def splitter(self) -> Splitter:
         embedding = self.contract.embedding
-        return self.embedder.splitter(embedding.chunk_tokens, embedding.chunk_overlap)
+        return self.embedder.splitter(
+            embedding.chunk_tokens, embedding.chunk_overlap, embedding.chunk_min, embedding.chunk_target
+        )
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:
