@@ -1,10 +1,12 @@
 """A model changed without downtime: a second index is built beside the first, kept current, and switched to."""
 
+import json
 import threading
 import time
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
@@ -24,10 +26,11 @@ OF_OTHER = SIMPLE_CONTRACT.replace(MODEL, OTHER)
 
 
 class TurnedModel(WatchedModel):
-    """Other vectors, of the same length: those of the local model, mirrored. Nearest is what was farthest."""
+    """Other vectors, of the same length, and other distances between them."""
 
     def embed(self, texts: Any) -> Vectors:
-        return np.ascontiguousarray(super().embed(texts)[:, ::-1])
+        vectors = super().embed(texts) * np.linspace(0.1, 2, self.dimension, dtype=np.float32)
+        return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     embed_bulk = embed
 
@@ -255,3 +258,106 @@ def test_a_search_that_runs_long_delays_the_switch_and_nobody_else(tide: Tide, n
         reader.execute("COMMIT")
         thread.join()
         assert done[0].model == OTHER
+
+
+SEARCH = (
+    "SELECT content, distance FROM tidegate.search(vectors => %s::jsonb, k => 5, products => '{team.note}', "
+    "consistency => %s)"
+)
+
+
+class Searcher:
+    """Searches as a reader, with the question under both models, and tells under which each result was found."""
+
+    def __init__(self, tide: Tide, models: TwoModels):
+        self.of = {model: models.of(model).embed(["a question"])[0] for model in (MODEL, OTHER)}
+        self.known = {model: {} for model in self.of}  # type: dict[str, dict[str, float]]
+        self.vectors = json.dumps({model: vector.tolist() for model, vector in self.of.items()})
+        self.models = models
+        self.dsn = tide.dsn
+        tide.admin.execute(
+            "DO $$ BEGIN CREATE ROLE searching NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; "
+            "GRANT note_reader TO searching"
+        )
+        tide.admin.execute(
+            "INSERT INTO tidegate.principal_attribute (principal, attribute, attribute_values, role_oid) "
+            "VALUES ('searching', 'regions', '{EU}', 'searching'::regrole)"
+        )
+
+    def learn(self, texts: list[str]) -> None:
+        for model, known in self.known.items():
+            for text, vector in zip(texts, self.models.of(model).embed(texts), strict=True):
+                known[text] = 1 - float(vector @ self.of[model])
+
+    def model_of(self, hits: list[tuple[str, float]]) -> str:
+        """The one model under which these are the distances."""
+        fit = [
+            model
+            for model, known in self.known.items()
+            if all(abs(known[text] - distance) < 1e-4 for text, distance in hits)
+        ]
+        assert len(fit) == 1, hits
+        return fit[0]
+
+
+def test_searches_while_it_is_switched(tide: Tide, notes: TwoModels) -> None:
+    """None fails, none is empty or short, each is under one model: whichever was in force when it began."""
+    searcher = Searcher(tide, notes)
+    words = ["river", "stone", "cloud", "wheel", "paper", "glass", "field", "night"]
+    tide.admin.execute(
+        "INSERT INTO team.note (id, title) SELECT 10 + n, w FROM unnest(%s::text[]) WITH ORDINALITY AS u (w, n)",
+        [words],
+    )
+    searcher.learn(["one", "two", "three", *words])
+    tide.apply(OF_OTHER)
+    built(tide)
+    done = threading.Event()
+    found: list[str] = []
+    errors: list[Exception] = []
+
+    def search(consistency: str) -> None:
+        try:
+            with connect(tide.dsn, role="searching") as connection:
+                while not done.is_set():
+                    hits = connection.execute(SEARCH, [searcher.vectors, consistency]).fetchall()
+                    assert len(hits) == 5
+                    found.append(searcher.model_of(hits))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=search, args=(way,)) for way in ("strict", "eventual", "strict")]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        switch(tide.admin, "team.note")
+        switch(tide.admin, "team.note", "rollback")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert set(found) == {MODEL, OTHER}
+    assert len(found) > 50
+
+
+def test_a_search_stays_with_the_model_of_its_snapshot(tide: Tide, notes: TwoModels) -> None:
+    searcher = Searcher(tide, notes)
+    searcher.learn(["one", "two", "three"])
+    tide.apply(OF_OTHER)
+    built(tide)
+    with connect(tide.dsn, role="searching") as connection:
+        asked = "SELECT tidegate.search_statement(vectors => %s::jsonb, k => 5, products => '{team.note}')"
+        (statement,) = connection.execute(asked, [searcher.vectors]).fetchone() or ("",)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        assert searcher.model_of(connection.execute(SEARCH, [searcher.vectors, "strict"]).fetchall()) == MODEL
+        connection.execute("COMMIT")
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT FROM tidegate.products")
+        switch(tide.admin, "team.note")
+        assert searcher.model_of(connection.execute(SEARCH, [searcher.vectors, "strict"]).fetchall()) == MODEL
+        connection.execute("COMMIT")
+        assert searcher.model_of(connection.execute(SEARCH, [searcher.vectors, "strict"]).fetchall()) == OTHER
+        # A statement that was made before names a table that is another one by now: it shows nothing of it.
+        assert connection.execute(statement).fetchall() == []
+        with pytest.raises(psycopg.DatabaseError, match=f'vectors has none of model "{OTHER}"') as refused:
+            connection.execute(SEARCH, [json.dumps({MODEL: searcher.of[MODEL].tolist()}), "strict"])
+        assert refused.value.sqlstate == "TG001"
