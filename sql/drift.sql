@@ -122,7 +122,7 @@ ORDER BY 1, 2;
 -- uncaptured --
 SELECT p.product, p.source_schema || '.' || p.source_table
 FROM tidegate.product p
-WHERE p.beside IS NULL
+WHERE p.source_server = '' AND p.beside IS NULL
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
                   WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table)
 ORDER BY 1;
@@ -173,5 +173,5 @@ FROM tidegate.product p LEFT JOIN tidegate.rule r USING (product_id) GROUP BY 1;
 -- published --
 -- Each index as it really embeds: the columns that it needs of the source are granted for it.
 SELECT p.contract || CASE WHEN p.own_embedding IS NULL THEN '{}' ELSE jsonb_build_object('embedding', p.own_embedding) END
-                  || CASE WHEN p.beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END
+                  || CASE WHEN p.beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END, p.source_server
 FROM tidegate.product p ORDER BY p.product;

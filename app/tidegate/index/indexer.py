@@ -20,6 +20,7 @@ from tidegate.index.chunk_diff import Kept, StoredChunks, match, text_hash
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
 from tidegate.index.product import Product, Values, Violation
+from tidegate.index.source_reader import SourceAway, SourceReader
 from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
 from tidegate.sql import queries
 
@@ -84,6 +85,7 @@ class Indexer:
 
     Args:
         bulk: embed for throughput, behind the live changes.
+        reader: reads rows from their source, wherever that is.
         searchable: told of each product's live rows when they are searchable, for the freshness figures.
     """
 
@@ -94,6 +96,7 @@ class Indexer:
         bulk: bool,
         max_document_chars: int,
         attempts: int,
+        reader: SourceReader | None = None,
         searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
     ):
         self._embedder = embedder
@@ -103,9 +106,14 @@ class Indexer:
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
         self._max_document_chars = max_document_chars
         self._attempts = attempts
+        self._reader = reader or SourceReader({})
         self._searchable = searchable
         self._writers: dict[int, tuple[Product, ChunkWriter, StoredChunks]] = {}
         self._static = queries("worker")
+
+    def close(self) -> None:
+        """Closes its connections to sources on other servers."""
+        self._reader.close()
 
     def process(
         self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]] = ()
@@ -143,13 +151,13 @@ class Indexer:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
         bulk: list[Item] = []
+        again: list[Item] = []
         for product, rows in _by_product(items):
             for item in rows:
                 if item.event.operation is Operation.TRUNCATE:
                     self._truncate(connection, product, item)
             keyed = [item for item in rows if item.key is not None]
-            self._decide(connection, product, keyed, ready, planned, bulk)
-        again: list[Item] = []
+            self._decide(connection, product, keyed, ready, planned, bulk, again)
         if planned:
             self._write(connection, ready, ())
             ready = []
@@ -173,6 +181,7 @@ class Indexer:
         ready: list[tuple[Item, RowWrite]],
         planned: list[Planned],
         bulk: list[Item],
+        again: list[Item],
     ) -> None:
         """Sorts a product's items: nothing to do, ready to write, or to be embedded first."""
         known = self._known(connection, product, [item.key for item in items if item.key is not None])
@@ -195,7 +204,12 @@ class Indexer:
         if not unread:
             return
         try:
-            rows = product.read(connection, [item.key for item in unread if item.key is not None])
+            rows = self._reader.read(connection, product, [item.key for item in unread if item.key is not None])
+        except SourceAway as away:
+            for item in unread:
+                if not self._try_again(item, again):
+                    ready.append((item, _parked(item, away, retry_in=RETRY_PARKED)))
+            return
         except Violation as violation:
             ready.extend((item, _parked(item, violation)) for item in unread)
             return
@@ -463,6 +477,8 @@ def _parked(item: Item, error: Exception, *, kind: str | None = None, retry_in: 
             kind = "violation"
         elif isinstance(error, (EmbedderUnavailable, TextRefused)):
             kind = "embedding"
+        elif isinstance(error, SourceAway):
+            kind = "source"
         else:
             kind = "document"
     return _row(Kind.PARK, item, reason=Reason(kind, str(error), retry_in))

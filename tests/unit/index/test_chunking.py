@@ -72,8 +72,8 @@ WORDS = st.sampled_from(
 
 
 def numbered(words: list[str]) -> str:
-    """The words with a number at each letter's end, so that every stretch of the text is only once in it."""
-    return " ".join(re.sub(r"(?<=[a-z])(?=\W*$)", str(number), word) for number, word in enumerate(words))
+    """The words, each with a number at its end, so that every stretch of the text is only once in it."""
+    return " ".join(re.sub(r"(?<=\w)(?=\W*$)", f"n{number}", word) for number, word in enumerate(words))
 
 
 @settings(max_examples=80, deadline=None)
