@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tidegate.capture.connect import ConnectorState
 from tidegate.govern.model_status import ModelStatus
+from tidegate.observe.cost import ProductCost
 from tidegate.observe.dead_letters import DeadLetter
 from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
@@ -251,3 +252,35 @@ def escape(text: str) -> str:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
+
+
+def print_costs(costs: Sequence[ProductCost]) -> None:
+    """A row a product and model."""
+    if not costs:
+        out.print("nothing was counted yet")
+        return
+    names = (
+        "product",
+        "model",
+        "changes",
+        "text same",
+        "reused",
+        "cached",
+        "embedded",
+        "tokens",
+        "naive",
+        "share",
+        "USD",
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("product", "model") else "right")
+    for one in costs:
+        usd = "-" if one.usd is None or one.naive_usd is None else f"{one.usd:,.4f} of {one.naive_usd:,.4f}"
+        table.add_row(
+            one.product, one.model, f"{one.changes + one.backfilled:,}", f"{one.unchanged:,}", f"{one.chunks_reused:,}",
+            f"{one.cache_hits:,}", f"{one.texts:,}", f"{one.tokens:,}", f"{one.naive_texts:,}",
+            "-" if one.share_embedded is None else f"{one.share_embedded:.1%}", usd,
+        )  # fmt: skip
+    out.print(table)
+    out.print("changes with backfilled rows; naive: texts that embedding every change whole would have sent")
