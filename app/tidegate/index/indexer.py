@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from tidegate.capture.change_event import ChangeEvent, Operation
 from tidegate.capture.position import Position
 from tidegate.errors import TerminalError
+from tidegate.index.budget import Budgets, tomorrow
 from tidegate.index.chunk_diff import Kept, StoredChunks, match, text_hash
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused
@@ -99,6 +100,7 @@ class Indexer:
         reader: reads rows from their source, wherever that is.
         cache: where vectors are looked up and kept; None: nowhere.
         meter: counts what it costs; None: nobody asks.
+        budgets: says what may be embedded today; None: all.
         searchable: told of each product's live rows when they are searchable, for the freshness figures.
     """
 
@@ -113,9 +115,11 @@ class Indexer:
         searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
         cache: EmbeddingCache | None = None,
         meter: CostMeter | None = None,
+        budgets: Budgets | None = None,
     ):
         self._bulk = bulk
         self._meter = meter or CostMeter()
+        self._budgets = budgets or Budgets()
         self._source = VectorSource(embedder, cache or EmbeddingCache(0, 1), self._meter, bulk=bulk)
         # Live rows become searchable slice by slice, so that the first need not wait for the last.
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
@@ -187,7 +191,8 @@ class Indexer:
             self._write(connection, ready, ())
             ready = []
             self._keep_what_stays(connection, planned)
-            planned = self._begin(connection, planned, bulk)
+            planned, waits = self._begin(connection, planned, bulk)
+            self._write(connection, waits, ())
         back: list[Item] = []
         parts = list(self._slices(planned))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
@@ -265,18 +270,46 @@ class Indexer:
             for plan, chunks in zip(changed, stored, strict=True):
                 plan.kept = match(chunks, [chunk.hash for chunk in plan.chunks])
 
-    def _begin(self, connection: Connection, planned: list[Planned], bulk: list[Item]) -> list[Planned]:
-        """Looks up what is cached; what then has too much to be embedded for a live change goes to `bulk`."""
+    def _begin(
+        self, connection: Connection, planned: list[Planned], bulk: list[Item]
+    ) -> tuple[list[Planned], list[tuple[Item, RowWrite]]]:
+        """Looks up what is cached: what is to be embedded now, and the writes of what waits for tomorrow's budget.
+
+        What has too much to be embedded for a live change goes to `bulk`.
+        """
         self._source.begin(connection, [wanted for plan in planned for wanted in plan.wanted])
-        if self._bulk:
-            return planned
-        short = []
+        now: list[Planned] = []
+        waits: list[tuple[Item, RowWrite]] = []
         for plan in planned:
-            if sum(len(wanted.text) for wanted in self._source.missing(plan.wanted)) > LIVE_DOCUMENT_CHARS:
+            product = plan.item.product
+            missing = sum(len(wanted.text) for wanted in self._source.missing(plan.wanted))
+            if not self._bulk and missing > LIVE_DOCUMENT_CHARS:
                 bulk.append(plan.item)
+            elif missing and not self._budgets.take(product, self._meter.estimate(product.cost_place, missing)):
+                waits.append((plan.item, self._waiting(plan)))
             else:
-                short.append(plan)
-        return in_turns(short, lambda plan: plan.item.product)
+                now.append(plan)
+        return now if self._bulk else in_turns(now, lambda plan: plan.item.product), waits
+
+    def _waiting(self, plan: Planned) -> RowWrite:
+        """The row as far as it needs no embedding: what is searchable of it is of its new version, and only that."""
+        left_out = frozenset(
+            number
+            for number, chunk in enumerate(plan.chunks)
+            if number not in plan.kept and not self._source.knows(chunk)
+        )
+        return _row(
+            Kind.WAIT,
+            plan.item,
+            values=plan.values,
+            chunks=[chunk.text for chunk in plan.chunks],
+            vectors=self._source.vectors([wanted for wanted in plan.wanted if self._source.knows(wanted)]),
+            kept=plan.kept,
+            base=plan.base,
+            left_out=left_out,
+            chunk_count=len(plan.chunks) - len(left_out),
+            reason=Reason("budget", "its new text waits for tomorrow's budget of the product", tomorrow()),
+        )
 
     def _known(
         self, connection: Connection, product: Product, keys: Sequence[str]
@@ -308,7 +341,7 @@ class Indexer:
             )
             ready.append((item, row))
             return
-        base = entry[0] if entry is not None and entry[2] == "indexed" and entry[3] else None
+        base = entry[0] if entry is not None and entry[2] in ("indexed", "waiting") and entry[3] else None
         # Of a long document that is indexed already, an edit may be short.
         if not self._bulk and len(text) > (LIVE_DOCUMENT_CHARS if base is None else LIVE_DIFF_CHARS):
             bulk.append(item)
@@ -470,8 +503,8 @@ class Indexer:
                 figures["unchanged"] = 1
             case Kind.INDEX:
                 figures |= {"indexed": 1, "chunks_reused": len(row.kept)}
-            case Kind.PARK:
-                naive = 0
+            case Kind.PARK | Kind.WAIT:
+                naive = 0  # counted when it is indexed
             case _:
                 assert_never(row.kind)
         figures["naive_texts"] = naive * row.chunk_count
@@ -509,7 +542,7 @@ def _is_old(item: Item, known: Mapping[str, tuple[Position, bytes | None, str, i
         return False
     position, _, state, _ = entry
     match state:
-        case "parked":
+        case "parked" | "waiting":
             return item.event.position < position
         case "indexed" | "deleted":
             return item.event.position <= position
