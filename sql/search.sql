@@ -19,7 +19,7 @@ BEGIN
         statement := tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors, wanted, exact, true, without);
         EXIT WHEN statement IS NULL;
         EXECUTE statement INTO hits, counts;
-        EXIT WHEN coalesce(cardinality(hits), 0) >= k;
+        EXIT WHEN cardinality(hits) >= k AND NOT (-1 = ANY (counts));
         -- Too few. An approximate scan may have given up early: go exact. An exact one that saw all there
         -- is has shown all there is; one that was cut (chunks of one row, rows no longer live) looks further.
         IF exact THEN

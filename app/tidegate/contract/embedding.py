@@ -5,18 +5,21 @@ from dataclasses import dataclass
 
 from tidegate.contract.identifier import is_identifier
 
+LANGUAGE = "english"
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Either `columns`, one after the other, or a `template`; sizes in tokens; `model` is provider/name."""
+    """Either `columns`, one after the other, or a `template`; sizes in tokens; `model` is provider/name; `language` is
+    the text search configuration by which searches find words."""
 
     columns: tuple[str, ...]
     template: str | None
     chunk_tokens: int
     chunk_overlap: int
     model: str
+    language: str = LANGUAGE
 
     @property
     def document_columns(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
 from tidegate.index.routes import Routes
 from tidegate.index.sweep import sweep
-from tidegate.index.vector_index import build_wanted
+from tidegate.index.upkeep import keep
 from tidegate.index.write import RowWrite
 from tidegate.observe.freshness import FreshnessHistogram
 from tidegate.settings import Settings
@@ -365,7 +365,7 @@ class Worker:
         self._retry_parked(connection)
         self._check_sources(connection)
         if turn % 5 == 0:
-            self._build_vector_indexes()
+            self._keep_searchable()
         if turn % _FORGET_EVERY == 0:
             connection.execute(self._static["freshness_forget"])
             # Debezium has read them from the WAL, not from the table.
@@ -416,18 +416,21 @@ class Worker:
                 event = parked_event(product, key, position)
                 self._lanes[product.model].retry(Item(product, key, event, [], retry=True))
 
-    def _build_vector_indexes(self) -> None:
+    def _keep_searchable(self) -> None:
         if self._builder is not None and self._builder.is_alive():
             return
-        self._builder = threading.Thread(target=self._build, name="vector-index", daemon=True)
+        self._builder = threading.Thread(target=self._keep, name="upkeep", daemon=True)
         self._builder.start()
 
-    def _build(self) -> None:
+    def _keep(self) -> None:
         try:
-            with connect(self._dsn, role="tidegate_owner", application="tidegate house") as connection:
-                build_wanted(connection, self._settings.hnsw_from_chunks)
+            with (
+                connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner,
+                self._connect_worker() as worker,
+            ):
+                keep(owner, worker, self._routes.all, self._settings.hnsw_from_chunks)
         except (psycopg.Error, TidegateError) as error:
-            log.warning("vector index not built, tried again later", extra={"reason": str(error)})
+            log.warning("upkeep failed, tried again later", extra={"reason": str(error)})
 
 
 def _raise_mark(marks: dict[str, Mark], model: str, lsn: Lsn, as_of: datetime | None) -> None:
