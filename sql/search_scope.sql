@@ -149,7 +149,8 @@ BEGIN
         target.model := found_one.model;
         target.dimension := found_one.dimension;
         target.elsewhere := found_one.source_server <> '';
-        target.live_function := format('%I.%I', 'rag_' || found_one.domain, found_one.live_function);
+        -- None where the rows are in another database, which no function here can ask.
+        target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', 'rag_' || found_one.domain, found_one.live_function) END;
         target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'english');
         SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY array_position(target.key_columns, a.attname::text))
                    FILTER (WHERE a.attname = ANY (target.key_columns)),

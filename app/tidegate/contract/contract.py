@@ -161,9 +161,10 @@ class Contract:
         spec |= {name: list(getattr(self, name)) for name in _LISTS}
         spec["source"] = asdict(self.source)
         spec["columns"] = [asdict(column) | {"reveal": list(column.reveal)} for column in self.columns]
-        spec["embedding"] = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        embedding = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
         if self.embedding.language == LANGUAGE:
-            del spec["embedding"]["language"]  # as earlier releases published it
+            del embedding["language"]  # as earlier releases published it
+        spec["embedding"] = {k: v for k, v in embedding.items() if v is not None or k not in _UNSET}
         spec["rules"] = [
             {
                 "id": rule.id,
@@ -229,4 +230,6 @@ class Contract:
 _PLAIN = ("product", "domain", "version", "status", "team", "path", "text", "purpose")
 _ADDED = frozenset({"purpose"})
 """Not in the specs that earlier releases published."""
+_UNSET = frozenset({"chunk_min", "chunk_target"})
+"""Left out where they are not set, so that the specs that earlier releases published still say the same."""
 _LISTS = ("owners", "roles", "warnings")

@@ -14,17 +14,20 @@ from tidegate.capture.acknowledgement import Finishes, Shares
 from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
 from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
-from tidegate.capture.stream import EMBEDDED, Stream
+from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
+from tidegate.index.backfill import signal
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.index.embedding.registry import Embedders
-from tidegate.index.fleet import Fleet, signal
+from tidegate.index.fleet import Fleet
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
 from tidegate.index.routes import Routes
-from tidegate.index.sweep import sweep
+from tidegate.index.source_keeper import SourceKeeper
+from tidegate.index.source_reader import SourceReader
+from tidegate.index.sweep import sweep, sweep_remote
 from tidegate.index.upkeep import keep
 from tidegate.index.write import RowWrite
 from tidegate.observe.freshness import FreshnessHistogram
@@ -38,6 +41,7 @@ CATALOG_BEAT = 2
 """The row of tidegate.heartbeat that `apply` touches, beside those of partitioning.py. A message could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
+_KEEPER_S = 10.0
 
 
 class BackfillObserver(Protocol):
@@ -84,13 +88,23 @@ class Worker:
         self._house = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._builder: threading.Thread | None = None
         self._backfills_checked = False
-        self._last_beat: datetime | None = None
+        self._last_beats: dict[str, datetime | None] = {}
+        self._keepers = [] if fleet is None else self._keepers_of(fleet)
+
+    def _keepers_of(self, fleet: Fleet) -> list[SourceKeeper]:
+        return [
+            SourceKeeper(source, fleet, self, self._connect_worker, self._stopping)
+            for name, source in fleet.sources.items()
+            if name != HOME
+        ]
 
     def start(self) -> None:
         """Reads the catalog and starts a lane for every model. Call before the engine starts."""
         with self._connect_worker() as connection:
             self._load_catalog(connection)
         self._house.start()
+        for keeper in self._keepers:
+            keeper.start()
 
     @property
     def streaming(self) -> bool:
@@ -115,6 +129,8 @@ class Worker:
             lane.stop()
         if self._house.is_alive():
             self._house.join()
+        for keeper in self._keepers:
+            keeper.join(_KEEPER_S)
 
     @property
     def bulk_waiting(self) -> int:
@@ -185,9 +201,9 @@ class Worker:
     def _receive_beat(self, event: ChangeEvent) -> None:
         """Reads the catalog again where `apply` says so; its beat comes in each partition, of one commit."""
         beat = (event.key or {}).get("heartbeat_id") if event.table == "heartbeat" else None
-        if (beat == CATALOG_BEAT or beat in CATALOG_BEATS) and event.committed_at != self._last_beat:
+        if (beat == CATALOG_BEAT or beat in CATALOG_BEATS) and event.committed_at != self._last_beats.get(event.source):
             self._reload_catalog()
-            self._last_beat = event.committed_at
+            self._last_beats[event.source] = event.committed_at
 
     def _receive_scanned(self, number: int, event: TableScanned) -> None:
         products = self._products_of((event.source, event.schema, event.table), backfill=True)
@@ -259,6 +275,7 @@ class Worker:
                 bulk=bulk,
                 max_document_chars=self._settings.max_document_chars,
                 attempts=self._settings.embedding_attempts,
+                reader=SourceReader(self._settings.sources),
                 searchable=self._searchable,
             )
             for bulk in (False, True)
@@ -307,9 +324,32 @@ class Worker:
                 pause = min(pause * 2, 15.0)
         return False
 
-    def _backfill_done(self, product: Product) -> None:
+    def asked(self, connection: Connection, tables: Sequence[tuple[str, str]]) -> None:
+        """See source_keeper.py, House; as the next two."""
+        if self._backfills is not None:
+            self._backfills.asked(connection, tables)
+
+    def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
+        assert self._fleet is not None
+        for product in self._by_id(product_id):
+            self._backfill_done(product, there)
+        self._fleet.settled(connection, product_id)
+
+    def gone(self, product_id: int) -> None:
+        for product in self._by_id(product_id):
+            source = product.contract.source
+            self._suspend(
+                product,
+                f"table {source.schema}.{source.table} of {product.source} is gone, renamed or no longer in the "
+                "publication",
+            )
+
+    def _by_id(self, product_id: int) -> list[Product]:
+        return [product for product in self._routes.all if product.product_id == product_id]
+
+    def _backfill_done(self, product: Product, there: Connection | None = None) -> None:
         with self._connect_worker() as connection:
-            ghosts = sweep(connection, product)
+            ghosts = sweep(connection, product) if there is None else sweep_remote(connection, there, product)
             if ghosts is None:
                 return
             log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
@@ -351,10 +391,10 @@ class Worker:
             if not leads or self._stopping.is_set():
                 return
             finished, asked = self._fleet.keep(connection)
-            if asked and self._backfills is not None:
-                self._backfills.asked(connection, asked)
+            if asked:
+                self.asked(connection, asked)
             for product_id in finished:
-                for product in [p for p in self._routes.all if p.product_id == product_id]:
+                for product in self._by_id(product_id):
                     self._backfill_done(product)
                 self._fleet.settled(connection, product_id)
         elif self._stopping.is_set():
