@@ -144,7 +144,9 @@ BEGIN
     LOOP
         target.product := found_one.product;
         target.relation := found_one.relation;
-        target.chunk_table := format('%I.%I', found_one.chunk_schema, found_one.chunk_table);
+        -- The table that this snapshot's catalog has, and its model's, wherever it is now: it may have changed places with
+        -- the product's other index since.
+        target.chunk_table := found_one.relation::regclass::text;
         target.key_columns := found_one.key_columns;
         target.model := found_one.model;
         target.dimension := found_one.dimension;

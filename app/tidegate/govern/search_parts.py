@@ -14,13 +14,11 @@ from tidegate.sql import queries
 class SearchParts:
     """Compares a chunk table that is there with what `create_table` would make now."""
 
-    def __init__(self, connection: Connection, contract: Contract, oid: int, dimension: int):
+    def __init__(self, connection: Connection, contract: Contract, oid: int):
         self._connection = connection
         self._contract = contract
-        self._oid = oid
-        self._dimension = dimension
         row = connection.execute(queries("govern")["search_parts"], {"oid": oid}).fetchone()
-        self._coded, self._triggers = row or (True, [])
+        self._coded, self._triggers, self._dimension = row or (True, [], 0)
 
     def steps(self) -> Iterator[Statement]:
         """The statements that bring it up to date; the worker's upkeep does the rest."""
