@@ -60,11 +60,6 @@ def upgrade() -> None:
         "tidegate.find_words gives what its caller may see.",
     )
     op.create_index("chunk_words_words", "chunk_words", ["words"], schema=SCHEMA, postgresql_using="gin")
-    # Beside the missing privileges, a second wall for whoever is given them by mistake.
-    op.execute("ALTER TABLE tidegate.chunk_words ENABLE ROW LEVEL SECURITY")
-    op.execute("ALTER TABLE tidegate.chunk_words FORCE ROW LEVEL SECURITY")
-    for role in ("tidegate_owner", "tidegate_worker"):
-        op.execute(f"CREATE POLICY {role} ON tidegate.chunk_words TO {role} USING (true) WITH CHECK (true)")
 
 
 def downgrade() -> None:
