@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.capture.connect import ConnectorState
+from tidegate.observe.cost import ProductCost
 from tidegate.observe.dead_letters import DeadLetter
 from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
@@ -82,8 +83,22 @@ def print_hits(hits: Sequence[Hit]) -> None:
 def print_answer(answer: Answer) -> None:
     """The text, its citations, and how fresh it is."""
     out.print(escape(answer.text))
+    print_support(answer)
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer with its hits as `hit_json` gives them."""
+    citations = [hit_json(hit) for hit in answer.citations]
+    return {name: getattr(answer, name) for name in ("text", "as_of", "model", "not_found")} | {"citations": citations}
+
+
+def print_support(answer: Answer) -> None:
+    """What a text rests on, what was not found, and how fresh it is."""
     for number, hit in enumerate(answer.citations, 1):
         out.print(f"  {escape(f'[{number}]')} {escape(hit.citation)}: {escape(shorten(hit.content, 100))}")
+    if answer.citations:
+        for part in answer.not_found:
+            out.print(f"  not found: {escape(shorten(part))}")
     out.print(f"  as of {moment(answer.as_of)}" + (f", by {answer.model}" if answer.model else ", extracted"))
 
 
@@ -216,3 +231,35 @@ def escape(text: str) -> str:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
+
+
+def print_costs(costs: Sequence[ProductCost]) -> None:
+    """A row a product and model."""
+    if not costs:
+        out.print("nothing was counted yet")
+        return
+    names = (
+        "product",
+        "model",
+        "changes",
+        "text same",
+        "reused",
+        "cached",
+        "embedded",
+        "tokens",
+        "naive",
+        "share",
+        "USD",
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("product", "model") else "right")
+    for one in costs:
+        usd = "-" if one.usd is None or one.naive_usd is None else f"{one.usd:,.4f} of {one.naive_usd:,.4f}"
+        table.add_row(
+            one.product, one.model, f"{one.changes + one.backfilled:,}", f"{one.unchanged:,}", f"{one.chunks_reused:,}",
+            f"{one.cache_hits:,}", f"{one.texts:,}", f"{one.tokens:,}", f"{one.naive_texts:,}",
+            "-" if one.share_embedded is None else f"{one.share_embedded:.1%}", usd,
+        )  # fmt: skip
+    out.print(table)
+    out.print("changes with backfilled rows; naive: texts that embedding every change whole would have sent")

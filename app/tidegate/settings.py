@@ -49,12 +49,20 @@ class Settings(BaseSettings):
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
     llm: str | None = Field(None, description="litellm model that answers `ask`, e.g. openai/gpt-4o-mini.")
     api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible server, for embeddings and ask.")
+    llm_timeout_s: float = Field(60.0, gt=0, description="Longest wait for the language model (for its next words), s.")
+    llm_temperature: float = Field(0.0, ge=0, le=2, description="Temperature of the language model.")
+    llm_context_tokens: int = Field(6_000, ge=200, description="Tokens of a prompt: rules, sources and question.")
+    llm_reply_tokens: int = Field(800, ge=16, description="Tokens of a reply.")
     embedding_timeout_s: float = Field(30.0, gt=0, description="One embedding call to a remote model, seconds.")
     embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one embedding call to a remote model.")
     embedding_attempts: int = Field(6, ge=1, description="Attempts at an embedding before its row is parked.")
     max_document_chars: int = Field(
         1_000_000, ge=1_000, description="A longer document is parked instead of indexed, characters."
     )
+    embedding_cache_mb: int = Field(
+        256, ge=0, description="Size of the cache of vectors, MB; 0: every new text is sent to its model."
+    )
+    embedding_cache_days: int = Field(30, ge=1, description="After so many days an unused vector leaves the cache.")
     poll_interval_ms: int = Field(5, ge=1, description="Debezium's poll.interval.ms.")
     heartbeat_ms: int = Field(1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle.")
     jvm_heap_mb: int = Field(320, ge=128, description="Heap of the embedded engine's JVM, MB.")

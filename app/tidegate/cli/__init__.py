@@ -7,6 +7,7 @@ from tidegate.cli import (  # noqa: F401, I001
     domain,
     serve,
     verify,
+    cost,
     scale,
     question,
     local,
