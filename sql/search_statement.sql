@@ -74,7 +74,7 @@ BEGIN
             target.dimension, wanted)
         WHEN target.path = 'hnsw' AND NOT exact THEN format(
             -- The index has halves of the vectors; what it finds is ordered by the vectors themselves.
-            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, %2$L::@extschema:vector@.halfvec(%4$s) AS half, set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''%5$s'', true)),\n'
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, @extschema:vector@.l2_normalize(%2$L::%3$s)::@extschema:vector@.halfvec(%4$s) AS half, set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''%5$s'', true)),\n'
             'near_%1$s AS MATERIALIZED (\n    SELECT %6$s, %7$s AS distance FROM %8$s AS t WHERE %9$s\n'
             '    ORDER BY t.embedding::@extschema:vector@.halfvec(%4$s) OPERATOR(@extschema:vector@.<=>) (SELECT v.half FROM vector_%1$s AS v) LIMIT %10$s\n)',
             place, vector, target.embedding_type, target.dimension, target.ef_search, shown, distance, target.chunk_table, narrowed, wanted)
