@@ -13,7 +13,8 @@ BEGIN
     FROM tidegate.product p
     JOIN pg_namespace n ON n.nspname = p.chunk_schema
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
-    WHERE has_schema_privilege(tidegate.session_role(), n.oid, 'USAGE')
+    WHERE p.beside IS NULL
+      AND has_schema_privilege(tidegate.session_role(), n.oid, 'USAGE')
       AND has_table_privilege(tidegate.session_role(), c.oid, 'SELECT')
       -- A gateway may select from all; who comes through it needs a role that a rule allows.
       AND (NOT through_gateway

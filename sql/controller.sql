@@ -93,7 +93,7 @@ DELETE FROM tidegate.domain WHERE domain = %(domain)s;
 
 -- domain_list --
 SELECT d.domain, d.team_role, d.review, d.added_by, d.added_at,
-       (SELECT count(*) FROM tidegate.product p WHERE p.domain = d.domain) AS products,
+       (SELECT count(*) FROM tidegate.product p WHERE p.domain = d.domain AND p.beside IS NULL) AS products,
        ARRAY(SELECT m.rolname::text FROM pg_catalog.pg_roles m JOIN pg_catalog.pg_roles t ON t.rolname = d.team_role
              WHERE m.rolcanlogin AND NOT m.rolsuper AND pg_catalog.pg_has_role(m.oid, t.oid, 'MEMBER') ORDER BY m.rolname) AS members
 FROM tidegate.domain d ORDER BY d.domain;

@@ -59,7 +59,7 @@ SELECT p.product_id, p.contract, p.contract_version, p.contract_text, p.model, p
 FROM tidegate.product p WHERE p.product = %(product)s;
 
 -- source_taken --
-SELECT product FROM tidegate.product WHERE source_schema = %(schema)s AND source_table = %(table)s AND product <> %(product)s;
+SELECT product FROM tidegate.product WHERE source_schema = %(schema)s AND source_table = %(table)s AND product <> %(product)s AND beside IS NULL;
 
 -- chunk_table --
 SELECT c.oid, c.relowner::regrole::text
@@ -138,4 +138,4 @@ DELETE FROM tidegate.ledger l USING tidegate.product p WHERE p.product_id = l.pr
 UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2 OR heartbeat_id >= 16000;
 
 -- published_specs --
-SELECT p.contract_text, p.contract FROM tidegate.product p ORDER BY p.product;
+SELECT p.contract_text, p.contract FROM tidegate.product p WHERE p.beside IS NULL ORDER BY p.product;

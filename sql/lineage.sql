@@ -4,9 +4,9 @@ WITH described AS (
     SELECT p.*, c.place::int AS place, c.spec ->> 'name' AS name,
            c.spec ->> 'key_position' IS NOT NULL AS is_key, c.spec -> 'mask' ->> 'kind' AS mask,
            p.chunk_table || '_clear_' || (c.spec ->> 'name') AS clear_table,
-           p.contract -> 'embedding' -> 'columns' ? (c.spec ->> 'name')
+           coalesce(p.own_embedding, p.contract -> 'embedding') -> 'columns' ? (c.spec ->> 'name')
            -- {{ and }} are braces; what is left in single ones is a column.
-           OR coalesce(replace(replace(p.contract -> 'embedding' ->> 'template', '{{', ''), '}}', ''), '') LIKE '%{' || replace(c.spec ->> 'name', '_', '\_') || '}%' AS embedded
+           OR coalesce(replace(replace(coalesce(p.own_embedding, p.contract -> 'embedding') ->> 'template', '{{', ''), '}}', ''), '') LIKE '%{' || replace(c.spec ->> 'name', '_', '\_') || '}%' AS embedded
     FROM tidegate.product p CROSS JOIN jsonb_array_elements(p.contract -> 'columns') WITH ORDINALITY AS c (spec, place)
     WHERE tidegate.offered(p.chunk_schema, p.chunk_table) OR tidegate.oversees()
 )

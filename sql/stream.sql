@@ -55,14 +55,14 @@ SELECT coalesce(sum(bulk_waiting), 0)::bigint, count(*) FROM tidegate.worker WHE
 SELECT DISTINCT source FROM tidegate.watermark WHERE updated_at > clock_timestamp() - interval '15 seconds';
 
 -- backfills_wanted --
-SELECT product_id, source_server, source_schema, source_table FROM tidegate.product WHERE state = 'pending';
+SELECT product_id, source_server, source_schema, source_table FROM tidegate.product WHERE state = 'pending' AND built_from = 'source';
 
 -- backfills_begun --
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE product_id = ANY (%(product_ids)s) AND state = 'pending';
 
 -- backfills_again --
 -- Of a source whose changes were lost, or whose connector no longer knows what it was reading.
-UPDATE tidegate.product SET state = 'pending' WHERE source_server = %(source)s AND state = ANY (%(states)s);
+UPDATE tidegate.product SET state = 'pending', built_from = 'source' WHERE source_server = %(source)s AND state = ANY (%(states)s);
 
 -- scan_add --
 INSERT INTO tidegate.scan AS s (product_id, lsn) VALUES (%(product_id)s, %(lsn)s)

@@ -1,5 +1,7 @@
 -- published --
-SELECT product_id, contract, dimension, state, source_server
+-- Each index under its own embedding: of two that stand beside each other only one is the contract's.
+SELECT product_id, contract || CASE WHEN own_embedding IS NULL THEN '{}' ELSE jsonb_build_object('embedding', own_embedding) END
+                            || CASE WHEN beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END, dimension, state, source_server
 FROM tidegate.product;
 
 -- mask_key --
@@ -10,7 +12,7 @@ SELECT pg_catalog.set_config(s.name, CASE s.name WHEN 'row_security' THEN 'off' 
 FROM pg_catalog.pg_settings s
 WHERE s.name IN ('row_security', 'restrict_nonsystem_relation_kind')
   AND EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-              JOIN tidegate.product p ON p.chunk_schema = n.nspname AND p.live_function = f.proname
+              JOIN tidegate.product p ON 'rag_' || p.domain = n.nspname AND p.live_function = f.proname
               WHERE p.product_id = %(product_id)s
                 AND EXISTS (SELECT FROM unnest(f.proconfig) AS c (setting) WHERE c.setting LIKE s.name || '=%%'));
 
@@ -32,6 +34,9 @@ SELECT pg_advisory_xact_lock_shared(1953064807, %(product_id)s);
 -- own_product --
 SELECT pg_advisory_xact_lock(1953064807, %(product_id)s);
 
+-- product_place --
+SELECT chunk_schema FROM tidegate.product WHERE product_id = %(product_id)s;
+
 -- ledger_advance --
 -- The fence. No row back: a newer version, or a truncate, is already there. The row lock orders the writers
 -- of one key. A parked row may be written again at its own position: that is the retry.
@@ -40,6 +45,7 @@ SELECT %(product_id)s, n.key, ARRAY[n.after_commit, n.change], n.document_hash, 
 FROM unnest(%(keys)s::text[], %(after_commits)s::pg_lsn[], %(changes)s::pg_lsn[], %(hashes)s::bytea[], %(chunks)s::int[],
             %(states)s::text[]) AS n (key, after_commit, change, document_hash, chunks, state)
 WHERE coalesce((SELECT p.truncated_at FROM tidegate.product p WHERE p.product_id = %(product_id)s) < ARRAY[n.after_commit, n.change], true)
+  AND EXISTS (SELECT FROM tidegate.product p WHERE p.product_id = %(product_id)s)
 ORDER BY n.key
 ON CONFLICT (product_id, key) DO UPDATE
 SET position = excluded.position, document_hash = excluded.document_hash, chunks = excluded.chunks,
@@ -115,14 +121,14 @@ DELETE FROM tidegate.freshness_bucket WHERE minute < clock_timestamp() - interva
 
 -- backfills_pending --
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
-WHERE state = 'pending' AND source_server = ''
+WHERE state = 'pending' AND source_server = '' AND built_from = 'source'
 RETURNING source_schema, source_table;
 
 -- backfills_interrupted --
 -- Asked for, but the engine's own state (kept with its offset) does not know of it: it was killed in between.
 SELECT p.source_schema, p.source_table
 FROM tidegate.product p
-WHERE p.state = 'backfilling' AND p.source_server = ''
+WHERE p.state = 'backfilling' AND p.source_server = '' AND p.built_from = 'source'
   AND NOT EXISTS (SELECT FROM tidegate.debezium_offset o
                   WHERE o.offset_val::jsonb ->> 'incremental_snapshot_collections' LIKE '%%' || p.source_schema || '.' || p.source_table || '"%%');
 

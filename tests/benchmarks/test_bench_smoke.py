@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tidegate.bench.entitlement import PRINCIPALS
 from tidegate.bench.report import Goal
 from tidegate.bench.texts import Texts
 
@@ -53,6 +55,26 @@ def test_backfill_reports_rate_and_memory() -> None:
     )
     assert 100 < results["rss_start_mb"] <= results["rss_max_mb"]
     assert [goal["limit"] for goal in report["goals"]] == [0.85, 1024, 1.15]
+
+
+@pytest.mark.timeout(240)
+def test_search_reports_every_principal_before_and_after_updates(tmp_path: Path) -> None:
+    report = bench("search", "--texts", "60", "--vectors", "2000", "--queries", "2", "--cache", str(tmp_path))
+    assert set(report["results"]) == {"texts", "vectors"}
+    for product in report["results"].values():
+        for phase in (product["before"], product["after"]):
+            assert phase.keys() == {"unfiltered", *(principal.label for principal in PRINCIPALS)}
+            for principal in PRINCIPALS:
+                row = phase[principal.label]
+                for way in ("search, strict", "HNSW", "HNSW, iterative"):
+                    figures = row[way]
+                    assert 0 <= figures["least"] <= figures["recall"] <= 1
+                    assert 0 < figures["p50_ms"] <= figures["p95_ms"]
+                    assert figures["per_s"] > 0
+                assert row["search, strict"]["recall"] == 1.0  # so few rows are searched exactly
+                assert row["search, strict"]["short"] == 0
+    assert len(report["goals"]) == 24
+    assert [goal["ok"] for goal in report["goals"]][:3] == [True, True, True]
 
 
 def test_a_goal_is_kept_on_its_limit_and_missed_beyond() -> None:

@@ -319,3 +319,28 @@ def test_a_truncate_fences_what_comes_late(bench: Bench) -> None:
     bench.upsert("after", (200, 215))
     bench.truncate((200, 210))
     assert bench.contents() == [("after", "EU")]
+
+
+def test_an_index_that_changed_places_is_written_where_it_is(bench: Bench, admin: Connection) -> None:
+    """The worker hears of a switch a moment later; what it holds must not go into the other index."""
+    bench.upsert("before", (100, 110))
+    with admin.transaction():
+        admin.execute("CREATE SCHEMA beside_team; GRANT USAGE ON SCHEMA beside_team TO tidegate_worker")
+        admin.execute("ALTER TABLE rag_team.note SET SCHEMA beside_team")
+        admin.execute("CREATE TABLE rag_team.note (LIKE beside_team.note INCLUDING ALL)")
+        admin.execute("GRANT ALL ON rag_team.note TO tidegate_worker")
+        admin.execute("UPDATE tidegate.product SET chunk_schema = 'beside_team'")
+    outcome = bench.upsert("after", (200, 210))
+    assert len(outcome.finished) == 1
+    assert bench.contents() == []
+    moved = "SELECT content FROM beside_team.note"
+    assert bench.connection.execute(moved).fetchall() == [("after",)]
+    bench.truncate((300, 310))
+    assert bench.connection.execute(moved).fetchall() == []
+
+
+def test_what_waits_for_an_index_that_was_dropped_is_finished(bench: Bench, admin: Connection) -> None:
+    admin.execute("DELETE FROM tidegate.product")
+    for outcome in (bench.upsert("late", (100, 110)), bench.truncate((200, 210)), bench.delete((300, 310))):
+        assert len(outcome.finished) == 1
+    assert bench.contents() == []

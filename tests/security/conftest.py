@@ -55,9 +55,18 @@ class World:
             self.weakness.after_publishing(self.admin)
         return plan
 
-    def note(self, id_: int, *, region: str | None = "EU", source: bool = True, **carried: Any) -> None:
+    def note(
+        self,
+        id_: int,
+        *,
+        region: str | None = "EU",
+        source: bool = True,
+        content: str | None = None,
+        embedding: str = VECTOR,
+        **carried: Any,
+    ) -> None:
         """A row of the source, and its one chunk, `note <id>`, as the worker would have written it."""
-        title = f"note {id_}"
+        title = content or f"note {id_}"
         if source:
             self.admin.execute(
                 "INSERT INTO team.note (id, title, region, price) VALUES (%s, %s, %s, %s)",
@@ -75,7 +84,7 @@ class World:
                     names=sql.SQL(", ").join(map(sql.Identifier, values)),
                     values=sql.SQL(", ").join(map(sql.Literal, values.values())),
                     content=sql.Literal(title),
-                    vector=sql.Literal(VECTOR),
+                    vector=sql.Literal(embedding),
                 )
             )
 

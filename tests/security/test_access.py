@@ -292,7 +292,7 @@ class TestProductsThatAreNotOffered:
             for statement in (
                 "SELECT * FROM tidegate.search('[1,2]'::public.vector, products => ARRAY[%s])",
                 "SELECT tidegate.wait_for('0/0', '1ms', ARRAY[%s])",
-                "SELECT tidegate.search_statement(ARRAY[%s], 384)",
+                "SELECT tidegate.search_statement('[1,2]'::public.vector, products => ARRAY[%s])",
             ):
                 with pytest.raises(psycopg.Error) as caught:
                     other.execute(statement, [product])  # type: ignore[arg-type]
@@ -361,7 +361,7 @@ class TestStrict:
 
     def test_the_live_check_says_the_same_of_hidden_and_absent_rows(self, published: World, reader: Connection) -> None:
         answers = reader.execute(
-            "SELECT rag_team.note_live(1), rag_team.note_live(2), rag_team.note_live(3), rag_team.note_live(NULL)"
+            "SELECT rag_team.note_live(1), rag_team.note_live(2), rag_team.note_live(3), rag_team.note_live(NULL::bigint)"
         )
         assert answers.fetchone() == (True, False, False, False)
 

@@ -430,4 +430,6 @@ def test_text_that_looks_like_sql_stays_text(published: World) -> None:
             found(session, products=[product])
     for consistency in ("none", "strict' OR true --", ""):
         with pytest.raises(psycopg.errors.InvalidParameterValue):
-            session.execute("SELECT * FROM tidegate.search(%s::public.vector, 1, NULL, %s)", [VECTOR, consistency])
+            session.execute(
+                "SELECT * FROM tidegate.search(%s::public.vector, 1, consistency => %s)", [VECTOR, consistency]
+            )

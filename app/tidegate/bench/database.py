@@ -3,7 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -19,13 +20,24 @@ _SLOT_PATIENCE_S = 15.0
 
 
 @contextlib.contextmanager
-def server(dsn: str | None) -> Iterator[str]:
-    """A server's DSN: the given one, or a temporary embedded Postgres with the settings that users have.
+def server(dsn: str | None, settings: Mapping[str, str] | None = None, keep: Path | None = None) -> Iterator[str]:
+    """A server's DSN: the given one, or an embedded Postgres: a temporary one, or one on a folder that stays.
 
-    The reader's role, if it was not there before, goes at the end.
+    The reader's role, if it was not there before, goes at the end. A kept server that already ran goes on.
+
+    Args:
+        settings: of the embedded one, over those that users have.
     """
+    if dsn is None and keep is not None:
+        ran = postgres.status(keep).running
+        try:
+            yield postgres.start(keep, settings=settings).dsn
+        finally:
+            if not ran:
+                postgres.stop(keep)
+        return
     if dsn is None:
-        with postgres.temporary() as started:
+        with postgres.temporary(settings) as started:
             yield started.dsn
         return
     with connect(dsn) as connection:
@@ -63,6 +75,18 @@ def database(server_dsn: str, purpose: str) -> Iterator[str]:
     finally:
         with connect(server_dsn) as connection:
             _drop(connection, name)
+
+
+@contextlib.contextmanager
+def kept_database(server_dsn: str, name: str) -> Iterator[str]:
+    """The DSN of a database that stays, with the control schema brought up to date."""
+    with connect(server_dsn) as connection:
+        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    dsn = make_conninfo(server_dsn, dbname=name)
+    with connect(dsn) as connection:
+        initialise(connection)
+    yield dsn
 
 
 def facts(connection: Connection) -> dict[str, str]:

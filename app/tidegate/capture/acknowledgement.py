@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +13,59 @@ class Finishes(Protocol):
 
     def finish(self, numbers: Iterable[int]) -> None:
         """These events are written, parked or without meaning."""
+
+
+class Shares:
+    """Finishes events that go several ways: each is finished when it is on all of them.
+
+    Most events go one way and are only passed on.
+    """
+
+    def __init__(self, finishes: Finishes):
+        self._finishes = finishes
+        self._lock = threading.Lock()
+        self._ways: dict[int, set[str]] = {}
+
+    def split(self, number: int, ways: Iterable[str]) -> None:
+        """The event goes these ways. Call before any of them can finish it."""
+        wanted = set(ways)
+        if len(wanted) > 1:
+            with self._lock:
+                self._ways[number] = wanted
+
+    def way(self, name: str) -> Finishes:
+        """Where it is told what is finished on this way."""
+        return _Way(self, name)
+
+    def finish(self, numbers: Iterable[int], way: str) -> None:
+        """These events are finished on the way."""
+        with self._lock:
+            done = [number for number in numbers if self._last(number, way)]
+        self._finishes.finish(done)
+
+    def forget(self, gone: Callable[[Iterable[int]], bool]) -> None:
+        """Nobody waits for these any more."""
+        with self._lock:
+            for number in [number for number in self._ways if gone([number])]:
+                del self._ways[number]
+
+    def _last(self, number: int, way: str) -> bool:
+        open_ = self._ways.get(number)
+        if open_ is None:
+            return True
+        open_.discard(way)
+        if open_:
+            return False
+        del self._ways[number]
+        return True
+
+
+class _Way:
+    def __init__(self, shares: Shares, name: str):
+        self._shares, self._name = shares, name
+
+    def finish(self, numbers: Iterable[int]) -> None:
+        self._shares.finish(numbers, self._name)
 
 
 class Acknowledgements(Generic[T]):

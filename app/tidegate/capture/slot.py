@@ -87,7 +87,8 @@ def _start_anew(connection: psycopg.Connection, slot: str) -> None:
         )
         connection.execute("DELETE FROM tidegate.debezium_offset")
         connection.execute(
-            "UPDATE tidegate.product SET state = 'pending', truncated_at = NULL WHERE state <> 'suspended'"
+            "UPDATE tidegate.product SET state = 'pending', built_from = 'source', truncated_at = NULL "
+            "WHERE state <> 'suspended'"
         )
         # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.
         connection.execute("UPDATE tidegate.ledger SET position = '{0/0,0/0}'")

@@ -1,5 +1,6 @@
 """Benchmarks."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Json
 from tidegate.cli.program import bench_app
+from tidegate.errors import UsageError
 
 BenchDsn = Annotated[
     str | None,
@@ -120,4 +122,44 @@ def bench_carry(
     from tidegate.bench.carry import Carry
 
     report = Carry(rows=rows, rounds=rounds, seed=seed, dsn=dsn).run()
+
+
+@bench_app.command("search")
+def bench_search(
+    texts: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_TEXTS", min=0, help="Rows of real texts; 0 leaves them out.")
+    ] = 60_000,
+    vectors: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_VECTORS", min=0, help="Rows of generated vectors; 0 leaves them out.")
+    ] = 1_000_000,
+    queries: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_QUERIES", min=1, help="Questions, of every principal each.")
+    ] = 200,
+    updates: Annotated[
+        bool, typer.Option(envvar="TIDEGATE_BENCH_UPDATES", help="Measure again after a tenth of the rows changed.")
+    ] = True,
+    seed: Seed = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_CACHE", show_default="~/.cache/tidegate/bench", help="Keeps the texts' vectors."
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_KEEP", show_default=False, help="A data folder that stays, for the next run to use."
+        ),
+    ] = None,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Recall and time of searches by who may see much, little and next to nothing. Floor: HNSW without policies."""
+    from tidegate.bench.search import Search
+
+    if dsn is not None and keep is not None:
+        raise UsageError("--keep is of the embedded server, --dsn names another; leave one out")
+    report = Search(
+        texts=texts, vectors=vectors, queries=queries, updates=updates, seed=seed, cache=cache, keep=keep, dsn=dsn
+    ).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidegate.contract.embedding import Embedding
+from tidegate.contract.identifier import fit
 from tidegate.contract.mask import Mask, masked_type, reads_value
 from tidegate.contract.membership import Membership
 from tidegate.contract.rule import Rule, read_rule, rule_columns
@@ -87,6 +88,8 @@ class Contract:
     text: str
     warnings: tuple[str, ...] = ()
     purpose: str | None = None
+    beside: bool = False
+    """It describes the product's second index, which stands beside the one that is searched (govern/beside.py)."""
 
     @property
     def table(self) -> str:
@@ -95,7 +98,13 @@ class Contract:
 
     @property
     def chunk_schema(self) -> str:
-        """The schema of the chunk table, `rag_<domain>`; the chunk table is called `table`."""
+        """The schema of the chunk table, `rag_<domain>`; the chunk table is called `table`. A second index has the
+        same names in a schema of its own, so that the two can change places with all that belongs to them."""
+        return fit(f"beside_{self.domain}") if self.beside else self.function_schema
+
+    @property
+    def function_schema(self) -> str:
+        """The schema of the live check and the membership functions: these are the product's, whatever the index."""
         return f"rag_{self.domain}"
 
     @property
@@ -165,7 +174,7 @@ class Contract:
         ]
         spec["memberships"] = [asdict(membership) for membership in self.memberships]
         spec["latency"] = asdict(self.latency) if self.latency else None
-        return spec
+        return spec | {"beside": True} if self.beside else spec
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "Contract":
@@ -211,6 +220,7 @@ class Contract:
             ),
             memberships=memberships,
             latency=Latency(**spec["latency"]) if spec["latency"] else None,
+            beside=spec.get("beside", False),
         )
 
 

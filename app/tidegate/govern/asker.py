@@ -180,7 +180,7 @@ def membership_names(contract: Contract, membership: str) -> MembershipNames:
     """Their names, in the domain's schema: `member_TABLE_NAME`, with `_many`, `_has` and `_of`."""
     ends = ("", "_many", "_has", "_of", "_many_of", "_has_of")
     stem = f"member_{contract.table}_{membership}"
-    return MembershipNames(*(sql.Identifier(contract.chunk_schema, fit(stem + end)) for end in ends))
+    return MembershipNames(*(sql.Identifier(contract.function_schema, fit(stem + end)) for end in ends))
 
 
 def member_type(column: Column | None) -> str:

@@ -23,7 +23,7 @@ def chunk_table(contract: Contract) -> sql.Identifier:
 
 def live_function(contract: Contract) -> sql.Identifier:
     """The function that tells whether a source row is there now and the caller may see it."""
-    return sql.Identifier(contract.chunk_schema, live_name(contract))
+    return sql.Identifier(contract.function_schema, live_name(contract))
 
 
 def live_name(contract: Contract) -> str:
@@ -128,22 +128,58 @@ def functions(contract: Contract) -> Iterator[Statement]:
             "Definer, because readers cannot read the source; it says no more than the row's own chunks would."
         ),
     )
+    yield from _live_rows(contract)
+
+
+def _live_rows(contract: Contract) -> Iterator[Statement]:
+    """The live check of many rows at once, which resolves the caller once: the places of those that are live."""
+    key = contract.key_columns
+    names = [sql.Identifier(f"key_{number}") for number, _ in enumerate(key, 1)]
+    body = sql.SQL(
+        "SELECT a.place::int FROM ROWS FROM (unnest({arrays})) WITH ORDINALITY AS a ({names}, place)\n"
+        "WHERE EXISTS (SELECT FROM {source} AS s WHERE {match} AND {visible})"
+    ).format(
+        arrays=sql.SQL(", ").join(sql.SQL("${}").format(sql.Literal(number)) for number, _ in enumerate(key, 1)),
+        names=sql.SQL(", ").join(names),
+        source=sql.Identifier(contract.source.schema, contract.source.table),
+        match=sql.SQL(" AND ").join(
+            sql.SQL("s.{} = a.{}").format(sql.Identifier(column.name), name)
+            for column, name in zip(key, names, strict=True)
+        ),
+        visible=row_visible(contract, sql.Identifier("s")),
+    )
+    yield sql.SQL(
+        "CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS SETOF int\n"
+        "LANGUAGE sql STABLE SECURITY DEFINER ROWS 10 SET search_path = pg_catalog, pg_temp AS {body}"
+    ).format(name=live_function(contract), arguments=_key_arrays(contract), body=sql.Literal(body.as_string(None)))
+    yield sql.SQL("COMMENT ON FUNCTION {}({}) IS {}").format(
+        live_function(contract),
+        _key_arrays(contract),
+        sql.Literal(
+            f"tidegate {contract.product} {contract.version}: the places of the keys whose source rows are there and "
+            "the caller may see. Definer, because readers cannot read the source."
+        ),
+    )
+
+
+def live_signatures(contract: Contract) -> tuple[Statement, ...]:
+    """The live checks with their argument types: of one row, and of many."""
+    one = sql.SQL(", ").join(_type(column) for column in contract.key_columns)
+    return tuple(sql.SQL("{}({})").format(live_function(contract), types) for types in (one, _key_arrays(contract)))
 
 
 def grants(contract: Contract) -> Iterator[Statement]:
     """What readers and the worker may do in the domain's schema, and nobody else."""
     table, schema = chunk_table(contract), sql.Identifier(contract.chunk_schema)
     roles = sql.SQL(", ").join(map(sql.Identifier, (*reading_roles(contract), GATEWAY, EMERGENCY)))
-    signature = sql.SQL("{}({})").format(
-        live_function(contract), sql.SQL(", ").join(_type(column) for column in contract.key_columns)
-    )
+    live = sql.SQL(", ").join(live_signatures(contract))
     yield sql.SQL("REVOKE ALL ON TABLE {} FROM PUBLIC").format(table)
-    yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(signature)
+    yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(live)
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(WORKER))
     yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(table, sql.Identifier(WORKER))
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, roles)
     yield sql.SQL("GRANT SELECT ON {} TO {}").format(table, roles)
-    yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(signature, roles)
+    yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(live, roles)
 
 
 def source_types_grant(contract: Contract) -> Statement:
@@ -225,3 +261,7 @@ def _mask_check(column: Column) -> sql.Composable:
 
 def _type(column: Column) -> sql.SQL:
     return sql.SQL(physical_type(column.physical_type))
+
+
+def _key_arrays(contract: Contract) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL(physical_type(column.physical_type) + "[]") for column in contract.key_columns)

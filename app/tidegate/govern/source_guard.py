@@ -12,8 +12,7 @@ from psycopg import sql
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
 from tidegate.govern.asker import membership_names
-from tidegate.govern.chunk_table import Statement
-from tidegate.govern.withdrawal import live_signature
+from tidegate.govern.chunk_table import Statement, live_signatures
 from tidegate.sql import queries
 
 
@@ -21,7 +20,7 @@ def guards(connection: Connection, contract: Contract) -> Iterator[Statement]:
     """Statements to follow `chunk_table.functions`. A table whose row-level security was accepted keeps it."""
     static = queries("govern")
     kinds = connection.execute(static["restricts_relation_kinds"]).fetchone() == (True,)
-    readers = [(contract.source.schema, contract.source.table, [live_signature(contract)])]
+    readers = [(contract.source.schema, contract.source.table, list(live_signatures(contract)))]
     for membership in contract.memberships:
         names = membership_names(contract, membership.name)
         of_table = [sql.SQL("{}").format(name) for name in (names.has, names.all_of, names.many_of, names.has_of)]

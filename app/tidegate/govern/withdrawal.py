@@ -6,14 +6,7 @@ from psycopg import sql
 
 from tidegate.contract.contract import Contract
 from tidegate.contract.expression import And, Column, Expression, IsNull, Not, Or
-from tidegate.contract.family import physical_type
-from tidegate.govern.chunk_table import Statement, chunk_table, live_function, reading_roles
-
-
-def live_signature(contract: Contract) -> Statement:
-    """The live check with its argument types."""
-    types = (sql.SQL(physical_type(column.physical_type)) for column in contract.key_columns)
-    return sql.SQL("{}({})").format(live_function(contract), sql.SQL(", ").join(types))
+from tidegate.govern.chunk_table import Statement, chunk_table, live_signatures, reading_roles
 
 
 def withdrawn_roles(old: Contract, new: Contract, existing: Collection[str]) -> tuple[str, ...]:
@@ -27,7 +20,7 @@ def withdraw_readers(new: Contract, roles: Collection[str]) -> Iterator[Statemen
     if roles:
         names = sql.SQL(", ").join(map(sql.Identifier, roles))
         yield sql.SQL("REVOKE ALL ON {} FROM {}").format(chunk_table(new), names)
-        yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(live_signature(new), names)
+        yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(sql.SQL(", ").join(live_signatures(new)), names)
 
 
 def withdraw_columns(old: Contract, new: Contract, source_columns: Collection[str]) -> Iterator[Statement]:
@@ -45,7 +38,7 @@ def withdraw_columns(old: Contract, new: Contract, source_columns: Collection[st
 def drop_old_live_function(old: Contract, new: Contract) -> Iterator[Statement]:
     """A live check of another key would stay beside the new one, under the old rules."""
     if [c.physical_type for c in old.key_columns] != [c.physical_type for c in new.key_columns]:
-        yield sql.SQL("DROP FUNCTION IF EXISTS {}").format(live_signature(old))
+        yield sql.SQL("DROP FUNCTION IF EXISTS {}").format(sql.SQL(", ").join(live_signatures(old)))
 
 
 def null_tested(expression: Expression) -> Iterator[Column]:

@@ -19,7 +19,7 @@ from tidegate.errors import TerminalError
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
 from tidegate.index.product import Product, Values, Violation
-from tidegate.index.write import ChunkWriter, Kind, Overtaken, Reason, RowWrite
+from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -107,12 +107,22 @@ class Indexer:
         Raises:
             psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
         """
+        gone: list[Item] = []
         while True:
             try:
-                return self._process(connection, items, watermarks)
+                outcome = self._process(connection, items, watermarks)
             except Overtaken:
                 # What was written meanwhile, of these items too, now stands in the ledger.
                 log.debug("overtaken", extra={"rows": len(items)})
+            except Moved as moved:
+                own = [item for item in items if item.product.product_id == moved.product_id]
+                if moved.schema is None:
+                    gone += own
+                    items = [item for item in items if item.product.product_id != moved.product_id]
+                for item in own:
+                    item.product = item.product.at(moved.schema or item.product.contract.chunk_schema)
+            else:
+                return Outcome([*outcome.finished, *gone], outcome.again, outcome.bulk)
 
     def _process(
         self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]]

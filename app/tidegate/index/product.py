@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,8 @@ from tidegate.index.value import is_unavailable, value_text
 from tidegate.sql import queries
 
 Values = Mapping[str, str | None]
+Table = tuple[str, str, str]
+"""A source table: source, schema, table."""
 
 
 class Violation(TerminalError):
@@ -38,6 +40,21 @@ class Product:
     embedder: Embedder
     mask_key: bytes | None = field(default=None, repr=False)
     source: str = HOME
+
+    @property
+    def table(self) -> Table:
+        """Its source table."""
+        return self.source, self.contract.source.schema, self.contract.source.table
+
+    @property
+    def model(self) -> str:
+        """The embedding model, which is the name of its lane."""
+        return self.contract.embedding.model
+
+    def at(self, chunk_schema: str) -> "Product":
+        """The same index in the schema where it is now: its own, or that of the one that is searched."""
+        beside = chunk_schema != self.contract.function_schema
+        return self if beside == self.contract.beside else replace(self, contract=replace(self.contract, beside=beside))
 
     @cached_property
     def splitter(self) -> Splitter:
@@ -168,9 +185,14 @@ def _mask_key(connection: psycopg.Connection, contract: Contract) -> bytes | Non
     return bytes(row[0])
 
 
-def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tuple[str, str, str], Product]:
-    """All published products by their source table (source, schema, table)."""
-    products = {}
+def published(connection: psycopg.Connection, embedders: Embedders) -> dict[Table, Product]:
+    """All published products by their source table, each with the index that is searched."""
+    return {product.table: product for product in indexes(connection, embedders) if not product.contract.beside}
+
+
+def indexes(connection: psycopg.Connection, embedders: Embedders) -> list[Product]:
+    """All indexes: of each product the one that is searched, and a second one where one stands beside it."""
+    products = []
     for row in connection.execute(queries("worker")["published"]).fetchall():
         contract = Contract.from_spec(row[1])
         product = Product(
@@ -182,7 +204,7 @@ def published(connection: psycopg.Connection, embedders: Embedders) -> dict[tupl
             mask_key=_mask_key(connection, contract),
             source=row[4],
         )
-        products[(product.source, contract.source.schema, contract.source.table)] = product
+        products.append(product)
     return products
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import psycopg
 from psycopg import sql
 
-from tidegate.capture.acknowledgement import Finishes
+from tidegate.capture.acknowledgement import Finishes, Shares
 from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
 from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
@@ -22,7 +22,8 @@ from tidegate.index.embedding.registry import Embedders
 from tidegate.index.fleet import Fleet, signal
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
-from tidegate.index.product import Product, Violation, published
+from tidegate.index.product import Product, Table, Violation, indexes
+from tidegate.index.routes import Routes
 from tidegate.index.sweep import sweep
 from tidegate.index.vector_index import build_wanted
 from tidegate.index.write import RowWrite
@@ -37,8 +38,6 @@ CATALOG_BEAT = 2
 """The row of tidegate.heartbeat that `apply` touches, beside those of partitioning.py. A message could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
-
-Table = tuple[str, str, str]
 
 
 class BackfillObserver(Protocol):
@@ -70,11 +69,12 @@ class Worker:
         self._settings = settings
         self._embedders = embedders
         self._acknowledgements = acknowledgements
+        self._shares = Shares(acknowledgements)
         self._fleet = fleet
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
-        self._products: dict[Table, Product] = {}
-        self._suspended: set[int] = set()
+        self._loading = threading.Lock()
+        self._routes = Routes([])
         self._unknown: set[Table] = set()
         self._lanes: dict[str, Lane] = {}
         self._stopping = threading.Event()
@@ -125,6 +125,7 @@ class Worker:
         """Drops what waits of a stream that another worker has now; see Lane.forget."""
         for lane in self._lanes.values():
             lane.forget(stream, gone)
+        self._shares.forget(gone)
 
     def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
         """See capture/engine.py, Receiver."""
@@ -164,20 +165,22 @@ class Worker:
             self._mark_all(marks, event.position.change, event.committed_at)
             self._acknowledgements.finish([number])
             return
-        product = self._product(table)
-        if product is None or product.product_id in self._suspended:
+        routed: list[Item] = []
+        for product in self._products_of(table, backfill=event.backfill):
+            try:
+                key = None if event.operation is Operation.TRUNCATE else product.key_text(event.key or {})
+            except Violation as violation:
+                if not self._suspend(product, str(violation)):
+                    return
+            else:
+                routed.append(Item(product, key, event.only(product.needed), [number]))
+        if not routed:
             self._acknowledgements.finish([number])
-            return
-        try:
-            key = None if event.operation is Operation.TRUNCATE else product.key_text(event.key or {})
-        except Violation as violation:
-            if self._suspend(product, str(violation)):
-                self._acknowledgements.finish([number])
-            return
-        model = product.contract.embedding.model
-        items.setdefault(model, []).append(Item(product, key, event.only(product.needed), [number]))
-        if not event.backfill:
-            _raise_mark(marks, model, event.position.change, event.committed_at)
+        self._shares.split(number, (item.product.model for item in routed))
+        for item in routed:
+            items.setdefault(item.product.model, []).append(item)
+            if not event.backfill:
+                _raise_mark(marks, item.product.model, event.position.change, event.committed_at)
 
     def _receive_beat(self, event: ChangeEvent) -> None:
         """Reads the catalog again where `apply` says so; its beat comes in each partition, of one commit."""
@@ -187,16 +190,20 @@ class Worker:
             self._last_beat = event.committed_at
 
     def _receive_scanned(self, number: int, event: TableScanned) -> None:
-        product = self._product((event.source, event.schema, event.table))
-        if product is None:
+        products = self._products_of((event.source, event.schema, event.table), backfill=True)
+        if self._fleet is None and products:
+            self._shares.split(number, (product.model for product in products))
+            for product in products:
+                self._lanes[product.model].put_scanned(number, product)
+            return
+        # Its rows may be in other partitions, with other workers: the fleet tells when they are all written.
+        if all(self._note_scanned(event.source, product.product_id) for product in products):
             self._acknowledgements.finish([number])
-        elif self._fleet is None:
-            self._lanes[product.contract.embedding.model].put_scanned(number, product)
-        else:
-            # Its rows may be in other partitions, with other workers: the fleet tells when they are all written.
-            fleet, product_id = self._fleet, product.product_id
-            if self._insist("end of scan", lambda connection: fleet.scanned(connection, event.source, product_id)):
-                self._acknowledgements.finish([number])
+
+    def _note_scanned(self, source: str, product_id: int) -> bool:
+        fleet = self._fleet
+        assert fleet is not None
+        return self._insist("end of scan", lambda connection: fleet.scanned(connection, source, product_id))
 
     def _receive_undecodable(self, number: int, event: Undecodable) -> None:
         log.error("record is not Debezium's", extra={"place": event.place, "reason": event.reason})
@@ -209,15 +216,15 @@ class Worker:
         for model in self._lanes:
             _raise_mark(marks, model, lsn, as_of)
 
-    def _product(self, table: Table) -> Product | None:
-        product = self._products.get(table)
-        if product is None and table not in self._unknown:
+    def _products_of(self, table: Table, *, backfill: bool) -> list[Product]:
+        """The indexes that an event of the table goes to; none for a table that is no product's."""
+        if not self._routes.knows(table) and table not in self._unknown:
             self._reload_catalog()
-            product = self._products.get(table)
-            if product is None:
+            if not self._routes.knows(table):
                 self._unknown.add(table)
                 log.warning("table is in the publication but no product", extra={"table": ".".join(table[1:])})
-        return product
+        # Of a fleet each worker would have to know at once which index a backfill is for.
+        return self._routes.of(table, backfill=backfill and self._fleet is None)
 
     def _reload_catalog(self) -> None:
         """Reads the catalog again; an absent database is waited for, since no event may pass it."""
@@ -233,16 +240,17 @@ class Worker:
                 pause = min(pause * 2, 15.0)
 
     def _load_catalog(self, connection: Connection) -> None:
-        self._products = published(connection, self._embedders)
-        self._suspended = {p.product_id for p in self._products.values() if p.state == "suspended"}
-        self._unknown = set()
-        for product in self._products.values():
-            model = product.contract.embedding.model
-            if model not in self._lanes:
-                product.embedder.prepare()
-                self._lanes[model] = self._lane(model, product.embedder)
-                self._lanes[model].start()
-        log.info("catalog read", extra={"products": len(self._products), "lanes": len(self._lanes)})
+        with self._loading:
+            products = indexes(connection, self._embedders)
+            for product in products:
+                if product.model not in self._lanes:
+                    product.embedder.prepare()
+                    lane = self._lane(product.model, product.embedder)
+                    lane.start()
+                    self._lanes = {**self._lanes, product.model: lane}
+            self._routes = Routes(products)
+            self._unknown = set()
+        log.info("catalog read", extra={"products": len(products), "lanes": len(self._lanes)})
 
     def _lane(self, model: str, embedder: Embedder) -> Lane:
         live, bulk = (
@@ -260,7 +268,7 @@ class Worker:
             live=live,
             bulk=bulk,
             connect=self._connect_worker,
-            acknowledgements=self._acknowledgements,
+            acknowledgements=self._shares.way(model),
             suspend=self._suspend,
             scanned=self._backfill_done,
         )
@@ -278,7 +286,7 @@ class Worker:
         from now on, only a backfill brings back. False: the worker was stopped before it could be written."""
         name = product.contract.product
         log.error("product suspended", extra={"product": name, "reason": reason})
-        self._suspended.add(product.product_id)
+        self._routes.suspend(product)
         way_out = f'{reason}. When it is mended, "tidegate apply" its contract again: that reads the table anew'
         parameters = {"product_id": product.product_id, "reason": way_out}
         return self._insist(
@@ -302,10 +310,13 @@ class Worker:
     def _backfill_done(self, product: Product) -> None:
         with self._connect_worker() as connection:
             ghosts = sweep(connection, product)
+            if ghosts is None:
+                return
             log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
             if self._backfills is not None:
                 self._backfills.done(connection, product.product_id)
             connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
+        self._routes.filled(product)
         with connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner:
             owner.execute(sql.SQL("ANALYZE {}").format(product.chunk_table))
 
@@ -343,7 +354,7 @@ class Worker:
             if asked and self._backfills is not None:
                 self._backfills.asked(connection, asked)
             for product_id in finished:
-                for product in [p for p in self._products.values() if p.product_id == product_id]:
+                for product in [p for p in self._routes.all if p.product_id == product_id]:
                     self._backfill_done(product)
                 self._fleet.settled(connection, product_id)
         elif self._stopping.is_set():
@@ -370,6 +381,7 @@ class Worker:
             signal(connection, "resume-snapshot", {"type": "incremental"})
             self._backfills_checked = True
         if tables:
+            self._load_catalog(connection)  # which of a table's indexes wait for its rows
             names = [f"{schema}.{table}" for schema, table in dict.fromkeys(tables)]
             signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
             log.info("backfill asked for", extra={"tables": names})
@@ -379,9 +391,9 @@ class Worker:
     def _check_sources(self, connection: Connection) -> None:
         """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
         gone = {row[0] for row in connection.execute(self._static["sources_gone"])}
-        for (_, schema, table), product in list(self._products.items()):
-            if product.product_id in gone:
-                self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
+        for product in [p for p in self._routes.all if p.product_id in gone]:
+            _, schema, table = product.table
+            self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
@@ -394,9 +406,7 @@ class Worker:
             self._backfill_paused = False
 
     def _retry_parked(self, connection: Connection) -> None:
-        for product in list(self._products.values()):
-            if product.product_id in self._suspended:
-                continue
+        for product in self._routes.working:
             parameters = {"product_id": product.product_id}
             due = connection.execute(self._static["dead_letters_due"], parameters).fetchall()
             if due:
@@ -404,8 +414,7 @@ class Worker:
                 connection.execute(self._static["dead_letters_taken"], {**parameters, "keys": keys})
             for key, position, _ in due:
                 event = parked_event(product, key, position)
-                lane = self._lanes[product.contract.embedding.model]
-                lane.retry(Item(product, key, event, [], retry=True))
+                self._lanes[product.model].retry(Item(product, key, event, [], retry=True))
 
     def _build_vector_indexes(self) -> None:
         if self._builder is not None and self._builder.is_alive():

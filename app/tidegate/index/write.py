@@ -33,6 +33,14 @@ class Overtaken(Exception):
     """Another writer changed a row between the look at the ledger and the write."""
 
 
+class Moved(Exception):
+    """The index is in another schema than the writer thinks: it changed places with the other. None: dropped."""
+
+    def __init__(self, product_id: int, schema: str | None):
+        super().__init__(product_id, schema)
+        self.product_id, self.schema = product_id, schema
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a row is parked. `retry_in`: after this time the worker tries again by itself; None: only when told."""
@@ -121,10 +129,12 @@ class ChunkWriter:
 
         Raises:
             Overtaken: a row that keeps its chunks has others by now; the transaction must be given up.
+            Moved: the index is not where it was; likewise.
         """
         product_id = self._product.product_id
         rows = sorted(rows, key=lambda row: row.key)
         cursor.execute(self._static["share_product"], {"product_id": product_id})
+        place = self._ask_place(cursor)
         kept = {row.key: row.document_hash for row in rows if row.kind is Kind.CARRY}
         if kept:
             keys = [row.key for row in rows]
@@ -145,6 +155,7 @@ class ChunkWriter:
             },
         )
         won = {row[0] for row in cursor.fetchall()}
+        self._require_place(place)
         winners = [row for row in rows if row.key in won]
         if not winners:
             return won
@@ -170,10 +181,22 @@ class ChunkWriter:
     def truncate(self, cursor: psycopg.Cursor[Any], position: Position) -> None:
         """Removes everything that is older than the truncate, and fences what is still on its way."""
         parameters = {"product_id": self._product.product_id, "position": position.text()}
-        for name in ("own_product", "truncate_mark", "truncate_ledger", "truncate_dead_letters"):
+        cursor.execute(self._static["own_product"], parameters)
+        self._require_place(self._ask_place(cursor))
+        for name in ("truncate_mark", "truncate_ledger", "truncate_dead_letters"):
             cursor.execute(self._static[name], parameters)
         cursor.execute(self._delete_all, [position.text()])
         self._clear.truncate(cursor, position)
+
+    def _ask_place(self, cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
+        """Asks where the index is, once nobody can move it any more: a switch has the product alone."""
+        place: psycopg.Cursor[Any] = cursor.connection.cursor()
+        return place.execute(self._static["product_place"], {"product_id": self._product.product_id})
+
+    def _require_place(self, place: psycopg.Cursor[Any]) -> None:
+        row = place.fetchone()
+        if row is None or row[0] != self._product.contract.chunk_schema:
+            raise Moved(self._product.product_id, row and row[0])
 
     def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
         assert row.vectors is not None

@@ -1,11 +1,12 @@
 """Whatever order events finish in, an offset is given out only when all before it is done."""
 
 import threading
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.capture.acknowledgement import Acknowledgements
+from tidegate.capture.acknowledgement import Acknowledgements, Shares
 
 
 @st.composite
@@ -63,3 +64,31 @@ def test_a_batch_with_unfinished_events_is_not_waited_for():
     held.batch("a")
     assert held.wait_until_acknowledged(0)
     assert held.acknowledgeable() is None
+
+
+@given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=6), st.randoms())
+def test_an_event_that_goes_several_ways_is_finished_on_the_last(ways: list[set[str]], random: Random):
+    held = Acknowledgements[int]()
+    shares = Shares(held)
+    for number, names in enumerate(ways):
+        assert held.open() == number
+        held.batch(number)
+        shares.split(number, names)
+    steps = [(number, name) for number, names in enumerate(ways) for name in names]
+    random.shuffle(steps)
+    left = [set(names) for names in ways]
+    for number, name in steps:
+        for _ in range(2 if len(left[number]) > 1 else 1):  # said twice on a way, it is still open on the others
+            shares.way(name).finish([number])
+        left[number].discard(name)
+        assert held.outstanding == sum(1 for names in left if names)
+
+
+def test_what_is_no_longer_waited_for_is_forgotten():
+    held = Acknowledgements[int]()
+    shares = Shares(held)
+    held.open()
+    shares.split(0, "ab")
+    shares.forget(lambda numbers: list(numbers) == [0])
+    shares.way("a").finish([0])
+    assert held.outstanding == 0

@@ -1,0 +1,16 @@
+"""What the worker does beside writing to keep searches quick and whole, done at once instead of in its own time."""
+
+from psycopg import sql
+
+from tidegate.bench.collection import CHUNKS
+from tidegate.database import connect
+from tidegate.index.vector_index import build_wanted
+from tidegate.settings import Settings
+
+
+def keep(dsn: str) -> None:
+    """The worker's upkeep, and the VACUUM and ANALYZE that autovacuum gives a table that changed this much."""
+    with connect(dsn) as connection:
+        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(CHUNKS))
+    with connect(dsn, role="tidegate_owner", application="tidegate house") as connection:
+        build_wanted(connection, Settings().hnsw_from_chunks)

@@ -1,0 +1,25 @@
+-- What a search gives. Types come first: the functions name them.
+DO $$
+BEGIN
+    IF to_regtype('tidegate.hit') IS NULL THEN
+        CREATE TYPE tidegate.hit AS (
+            product text, key jsonb, chunk_no int, content text, distance float8, committed_at timestamptz,
+            indexed_at timestamptz, contract_version text, consistency text, score float8);
+    ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'tidegate.hit'::regclass AND a.attname = 'score' AND NOT a.attisdropped) THEN
+        ALTER TYPE tidegate.hit ADD ATTRIBUTE score float8;
+    END IF;
+    COMMENT ON TYPE tidegate.hit IS 'One row of tidegate.search: the best chunk of a source row. distance: cosine, NULL without a vector. score: higher is better, and compares over products. By vector 1 - distance; by words rank / (rank + 1); by both reciprocal rank fusion, 1 where a row is first by each.';
+    -- Of an earlier release: its functions go with it and are made below.
+    IF to_regtype('tidegate.search_target') IS NOT NULL AND (
+        SELECT string_agg(a.attname, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = to_regclass('tidegate.search_target') AND NOT a.attisdropped)
+        <> 'product relation chunk_table key_columns key_types model dimension embedding_type live_function live_takes_all elsewhere condition vector_index language' THEN
+        DROP TYPE tidegate.search_target CASCADE;
+    END IF;
+    IF to_regtype('tidegate.search_target') IS NULL THEN
+        CREATE TYPE tidegate.search_target AS (
+            product text, relation oid, chunk_table text, key_columns text[], key_types text[], model text, dimension int, embedding_type text,
+            live_function text, live_takes_all boolean, elsewhere boolean, condition text, vector_index boolean, language text);
+    END IF;
+    COMMENT ON TYPE tidegate.search_target IS 'One row of tidegate.search_scope: a chunk table that a search goes to, and the caller''s entitlement to it.';
+END
+$$;

@@ -1,0 +1,166 @@
+-- Where a search by the caller goes: the products, and her entitlement to each as one condition with typed, quoted
+-- literals. It stands in the statement beside row-level security and only narrows; that lets the planner see what it
+-- says. All that ends in _of takes the caller and is not for readers.
+CREATE OR REPLACE FUNCTION tidegate.attribute_literal_of(accessor text, texts text[]) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
+AS $$
+BEGIN
+    -- As the accessor of that name types it: NULL where it cannot be.
+    RETURN CASE accessor
+        WHEN 'attribute_text' THEN format('%L::text', tidegate.only_text(texts))
+        WHEN 'attribute_texts' THEN format('%L::text[]', texts)
+        WHEN 'attribute_uuid' THEN format('%L::uuid', tidegate.only_uuid(texts))
+        WHEN 'attribute_uuids' THEN format('%L::uuid[]', tidegate.all_uuids(texts))
+        WHEN 'attribute_bigint' THEN format('%L::bigint', tidegate.only_bigint(texts))
+        WHEN 'attribute_bigints' THEN format('%L::bigint[]', tidegate.all_bigints(texts))
+        WHEN 'attribute_numeric' THEN format('%L::numeric', tidegate.only_numeric(texts))
+        WHEN 'attribute_numerics' THEN format('%L::numeric[]', tidegate.all_numerics(texts))
+        WHEN 'attribute_boolean' THEN format('%L::boolean', tidegate.only_boolean(texts))
+        WHEN 'attribute_booleans' THEN format('%L::boolean[]', tidegate.all_booleans(texts))
+        WHEN 'attribute_timestamptz' THEN format('%L::timestamptz', tidegate.only_timestamptz(texts))
+        WHEN 'attribute_timestamptzs' THEN format('%L::timestamptz[]', tidegate.all_timestamptzs(texts))
+        WHEN 'attribute_date' THEN format('%L::date', tidegate.only_date(texts))
+        WHEN 'attribute_dates' THEN format('%L::date[]', tidegate.all_dates(texts))
+    END;
+END
+$$;
+COMMENT ON FUNCTION tidegate.attribute_literal_of(text, text[]) IS
+    'The value of an attribute as the policies'' accessor of this name gives it, as a typed, quoted literal.';
+
+CREATE OR REPLACE FUNCTION tidegate.entitlement_of(
+    product text, product_id int, principal text, INOUT roles jsonb, INOUT attributes jsonb, claims jsonb, OUT condition text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rule record;
+    piece jsonb;
+    named text;
+    held boolean;
+    texts text[];
+    rendered text;
+    allowed text[] := '{}';
+    needed text[] := '{}';
+BEGIN
+    IF claims IS NULL AND tidegate.breaks_glass_of(principal, product) THEN
+        condition := 'true';
+        RETURN;
+    END IF;
+    FOR rule IN SELECT r.effect, r.roles, r.condition FROM tidegate.rule r WHERE r.product_id = entitlement_of.product_id ORDER BY r.place LOOP
+        held := rule.roles = '{}';
+        FOREACH named IN ARRAY rule.roles LOOP
+            IF NOT roles ? named THEN
+                roles := roles || jsonb_build_object(named, CASE WHEN claims IS NULL THEN tidegate.acts_as_of(principal, named)
+                    ELSE tidegate.roles_act_as_of(ARRAY(SELECT jsonb_array_elements_text(claims -> 'roles')), named) END);
+            END IF;
+            held := held OR (roles -> named)::boolean;
+        END LOOP;
+        CONTINUE WHEN NOT held;
+        rendered := '';
+        FOR piece IN SELECT p.piece FROM jsonb_array_elements(rule.condition) AS p (piece) LOOP
+            IF jsonb_typeof(piece) = 'string' THEN
+                rendered := rendered || (piece #>> '{}');
+            ELSIF piece ? 'attribute' THEN
+                named := piece ->> 'attribute';
+                IF NOT attributes ? named THEN
+                    texts := CASE WHEN claims IS NULL THEN tidegate.attribute_texts_of(principal, named)
+                                  ELSE tidegate.claim_texts_of(claims -> 'claims', claims -> 'map' ->> named) END;
+                    attributes := attributes || jsonb_build_object(named, to_jsonb(texts));
+                END IF;
+                texts := CASE WHEN jsonb_typeof(attributes -> named) = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(attributes -> named)) END;
+                rendered := rendered || tidegate.attribute_literal_of(piece ->> 'function', texts);
+            ELSIF piece ? 'member' THEN
+                -- Asked in the statement, by the caller herself; not one by one, which keeps indexes out.
+                rendered := rendered || format('(%s = ANY ((SELECT %s())::%s[]))', piece ->> 'column', piece ->> 'member', piece ->> 'type');
+            ELSE
+                -- Not known to this release: nothing is narrowed.
+                condition := 'true';
+                RETURN;
+            END IF;
+        END LOOP;
+        IF rule.effect = 'allow' THEN
+            allowed := allowed || ('(' || rendered || ')');
+        ELSE
+            needed := needed || CASE rule.effect WHEN 'require' THEN '(' || rendered || ')' ELSE '((' || rendered || ') IS FALSE)' END;
+        END IF;
+    END LOOP;
+    condition := CASE WHEN allowed = '{}' THEN 'false'
+                      ELSE array_to_string(CASE WHEN '(true)' = ANY (allowed) THEN needed
+                                                WHEN cardinality(allowed) = 1 THEN allowed || needed
+                                                ELSE ('(' || array_to_string(allowed, ' OR ') || ')') || needed END, ' AND ') END;
+    IF condition = '' THEN
+        condition := 'true';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tidegate.entitlement_of(text, int, text, jsonb, jsonb, jsonb) IS
+    'The rules in force as one condition on the row t, with this caller''s roles and values in it. Definer: reads the rules and the private attributes.';
+
+CREATE OR REPLACE FUNCTION tidegate.search_scope(products text[])
+RETURNS SETOF tidegate.search_target
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    offered int[] := ARRAY(SELECT tidegate.offered_products());
+    asker text := CASE WHEN tidegate.gateway() IS NULL THEN tidegate.session_role() END;
+    claims jsonb;
+    roles jsonb := '{}';
+    attributes jsonb := '{}';
+    named text;
+    found_one record;
+    target tidegate.search_target;
+BEGIN
+    FOREACH named IN ARRAY coalesce(products, '{}') LOOP
+        SELECT p.state, p.state_reason INTO found_one FROM tidegate.product p WHERE p.product = named AND p.product_id = ANY (offered);
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), tidegate.session_role())
+                USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
+        ELSIF found_one.state = 'suspended' THEN
+            RAISE EXCEPTION 'product "%" is suspended: %', named, found_one.state_reason USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+    END LOOP;
+    IF asker IS NULL THEN
+        claims := tidegate.verified_claims();
+        SELECT jsonb_build_object('claims', claims, 'map', i.attribute_map, 'roles', to_jsonb(coalesce(tidegate.token_roles(), '{}')))
+        INTO claims FROM tidegate.token_issuer i WHERE i.issuer = claims ->> 'iss';
+        IF claims IS NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    FOR found_one IN
+        SELECT p.*, c.oid AS relation FROM tidegate.product p
+        JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
+        WHERE p.product_id = ANY (offered) AND p.state <> 'suspended' AND (products IS NULL OR p.product = ANY (products))
+        ORDER BY p.product
+    LOOP
+        target.product := found_one.product;
+        target.relation := found_one.relation;
+        target.chunk_table := format('%I.%I', found_one.chunk_schema, found_one.chunk_table);
+        target.key_columns := found_one.key_columns;
+        target.model := found_one.model;
+        target.dimension := found_one.dimension;
+        target.elsewhere := found_one.source_server <> '';
+        target.live_function := format('%I.%I', found_one.chunk_schema, found_one.live_function);
+        target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'simple');
+        SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.place) FILTER (WHERE u.place IS NOT NULL),
+               min(CASE WHEN a.attname = 'embedding' THEN format_type(a.atttypid, a.atttypmod) END)
+        INTO target.key_types, target.embedding_type
+        FROM pg_attribute a LEFT JOIN unnest(target.key_columns) WITH ORDINALITY AS u (name, place) ON u.name = a.attname
+        WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND (u.place IS NOT NULL OR a.attname = 'embedding');
+        target.live_takes_all := EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = found_one.chunk_schema::regnamespace
+                                  AND f.proname = found_one.live_function AND f.proretset);
+        target.vector_index := EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+                                WHERE i.indrelid = found_one.relation AND m.amname = 'hnsw' AND i.indisvalid AND i.indpred IS NULL);
+        SELECT e.roles, e.attributes, e.condition INTO roles, attributes, target.condition
+        FROM tidegate.entitlement_of(found_one.product, found_one.product_id, asker, roles, attributes, claims) AS e;
+        -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
+        IF target.condition <> 'true' AND EXISTS (
+            SELECT FROM pg_policy o WHERE o.polrelid = found_one.relation AND o.polpermissive AND o.polcmd IN ('r', '*')
+            AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') THEN
+            target.condition := 'true';
+        END IF;
+        RETURN NEXT target;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tidegate.search_scope(text[]) IS
+    'The chunk tables that a search by the caller goes to, with her own entitlement to each as a condition. Definer: reads the catalog, the rules and the private attributes, for the caller only.';

@@ -1,0 +1,201 @@
+-- The one statement of a search: per product the nearest chunks and those with the words, the caller's entitlement as
+-- literals beside row-level security; then the best chunk of each row, in order, checked against the live rows.
+CREATE OR REPLACE FUNCTION tidegate.search_vectors(scope tidegate.search_target[], query @extschema:vector@.vector, vectors jsonb, named boolean)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    models text[];
+    target tidegate.search_target;
+    given jsonb := '{}';
+    given_size int := CASE WHEN query IS NOT NULL THEN @extschema:vector@.vector_dims(query) END;
+    size int;
+BEGIN
+    IF vectors IS NOT NULL AND query IS NOT NULL THEN
+        RAISE EXCEPTION 'query and vectors are both given' USING ERRCODE = 'invalid_parameter_value', HINT = 'vectors has the vector of every model; leave query out.';
+    ELSIF vectors IS NOT NULL AND jsonb_typeof(vectors) <> 'object' THEN
+        RAISE EXCEPTION 'vectors is no object' USING ERRCODE = 'invalid_parameter_value', HINT = 'It is {"model": [numbers], …}.';
+    END IF;
+    IF vectors IS NULL THEN
+        SELECT array_agg(DISTINCT s.model ORDER BY s.model) INTO models FROM unnest(scope) AS s WHERE named OR s.dimension = given_size;
+        IF cardinality(models) > 1 THEN
+            RAISE EXCEPTION 'the products have several models: %', array_to_string(models, ', ') USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Pass the question''s vector of each model: vectors => ''{"model": [numbers], …}'', or name products of one model.';
+        END IF;
+    END IF;
+    FOREACH target IN ARRAY scope LOOP
+        CONTINUE WHEN given ? target.model;
+        IF vectors IS NULL THEN
+            size := given_size;
+            CONTINUE WHEN size <> target.dimension AND NOT named;
+        ELSIF NOT vectors ? target.model THEN
+            CONTINUE WHEN NOT named;
+            RAISE EXCEPTION 'vectors has none of model "%", product "%"', target.model, target.product USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'It has: ' || coalesce((SELECT string_agg(v, ', ') FROM jsonb_object_keys(vectors) AS v), 'none') || '.';
+        ELSIF NOT vectors -> target.model @? 'strict $ ? (@.type() == "array" && @.size() > 0)' OR vectors -> target.model @? 'strict $[*] ? (@.type() != "number")' THEN
+            RAISE EXCEPTION 'vectors: that of model "%" is no list of numbers', target.model USING ERRCODE = 'invalid_parameter_value';
+        ELSE
+            size := jsonb_array_length(vectors -> target.model);
+        END IF;
+        IF size <> target.dimension THEN
+            RAISE EXCEPTION 'the query vector has % dimensions, product "%" has % (model "%")', size, target.product, target.dimension, target.model
+                USING ERRCODE = 'data_exception', HINT = 'Embed the question with the product''s own model.';
+        END IF;
+        given := given || jsonb_build_object(target.model, CASE WHEN vectors IS NULL THEN query::text ELSE (vectors -> target.model)::text END);
+    END LOOP;
+    RETURN given;
+END
+$$;
+COMMENT ON FUNCTION tidegate.search_vectors(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean) IS
+    'The question''s vector as text, by model. An error where products that were named have none that fits.';
+
+CREATE OR REPLACE FUNCTION tidegate.search_branch(
+    place int, target tidegate.search_target, narrowed text, vector text, tsquery text, wanted int, exact boolean)
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    key_list text := (SELECT string_agg(format('t.%I', k), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n));
+    shown text := key_list || ', t.chunk_no, t.content, t.committed_at, t.indexed_at, t.contract_version';
+    near text;
+    words text;
+    distance text := CASE WHEN vector IS NULL THEN 'NULL::float8'
+                          ELSE format('(t.embedding OPERATOR(@extschema:vector@.<=>) (SELECT v.vector FROM vector_%s AS v))', place) END;
+BEGIN
+    IF vector IS NOT NULL THEN
+        near := format(
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector%4$s),\nnear_%1$s AS MATERIALIZED (\n    SELECT %5$s, %6$s AS distance FROM %7$s AS t WHERE %8$s\n    ORDER BY %9$s LIMIT %10$s\n)',
+            place, vector, target.embedding_type,
+            CASE WHEN exact OR NOT target.vector_index THEN '' ELSE ', set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''200'', true)' END,
+            shown, distance, target.chunk_table, narrowed,
+            -- Adding zero keeps the planner from the HNSW index: exact order over what the caller may see.
+            CASE WHEN exact OR NOT target.vector_index THEN distance || ' + 0' ELSE distance END, wanted);
+    END IF;
+    IF tsquery IS NOT NULL THEN
+        words := format(
+            E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, ts_rank_cd(to_tsvector(%4$L::regconfig, t.content), %5$s, 1) AS rank FROM %6$s AS t\n    WHERE %7$s AND to_tsvector(%4$L::regconfig, t.content) @@ %5$s ORDER BY rank DESC LIMIT %8$s\n)',
+            place, shown, distance, target.language, tsquery, target.chunk_table, narrowed, wanted);
+    END IF;
+    RETURN concat_ws(E',\n', near, words);
+END
+$$;
+COMMENT ON FUNCTION tidegate.search_branch(int, tidegate.search_target, text, text, text, int, boolean) IS
+    'The parts of the search statement that read one product: near_N by vector, words_N by keyword.';
+
+CREATE OR REPLACE FUNCTION tidegate.compose_search(
+    query @extschema:vector@.vector, k int, products text[], query_text text, filter jsonb, consistency text, vectors jsonb,
+    wanted int DEFAULT NULL, exact boolean DEFAULT false, gathered boolean DEFAULT false, without jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    scope tidegate.search_target[];
+    target tidegate.search_target;
+    given jsonb;
+    vector text;
+    tsquery text;
+    narrowed text;
+    branch int := 0;
+    by_vector boolean := query IS NOT NULL OR vectors IS NOT NULL;
+    by_words boolean := query_text IS NOT NULL;
+    parts text[] := '{}';
+    near text[] := '{}';
+    words text[] := '{}';
+    alive text[] := '{}';
+    counts text[] := '{}';
+    labels text[] := '{}';
+    key_object text;
+    listed text;
+    checked int;
+BEGIN
+    IF NOT by_vector AND NOT by_words THEN
+        RAISE EXCEPTION 'there is nothing to search for' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'Pass query, the embedding of the question (or vectors), or query_text, or both.';
+    ELSIF k IS NULL OR k < 1 OR k > 10000 THEN
+        RAISE EXCEPTION 'k is %', k USING ERRCODE = 'invalid_parameter_value', HINT = 'It is 1 to 10000.';
+    ELSIF consistency IS NULL OR consistency NOT IN ('strict', 'eventual') THEN
+        RAISE EXCEPTION 'consistency is "%"', consistency USING ERRCODE = 'invalid_parameter_value', HINT = 'It is strict or eventual.';
+    ELSIF query IS NOT NULL AND @extschema:vector@.vector_norm(query) = 0 THEN
+        RAISE EXCEPTION 'the query vector is zero, and has no direction' USING ERRCODE = 'data_exception';
+    END IF;
+    wanted := coalesce(wanted, greatest(4 * k, 40));
+    -- Dead rows are few; a search that was short of rows checks all that it has.
+    checked := CASE WHEN exact THEN wanted ELSE 2 * k + 10 END;
+    SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products) AS s;
+    given := CASE WHEN by_vector THEN tidegate.search_vectors(coalesce(scope, '{}'), query, vectors, products IS NOT NULL) END;
+    FOREACH target IN ARRAY coalesce(scope, '{}') LOOP
+        vector := given ->> target.model;
+        CONTINUE WHEN NOT by_words AND vector IS NULL;
+        narrowed := CASE WHEN row_security_active(target.relation) AND current_user <> 'tidegate_worker' THEN target.condition ELSE 'true' END;
+        IF filter IS NOT NULL THEN
+            narrowed := narrowed || ' AND ' || tidegate.filter_condition(target.product, filter);
+        END IF;
+        IF without ->> 'product' = target.product THEN
+            narrowed := narrowed || ' AND NOT (' || (
+                SELECT string_agg(format('t.%I = %L::%s', u.name, without -> 'key' ->> u.name, u.type), ' AND ')
+                FROM unnest(target.key_columns, target.key_types) AS u (name, type)) || ')';
+        END IF;
+        CONTINUE WHEN narrowed = 'false';
+        branch := branch + 1;
+        tsquery := CASE WHEN by_words THEN format('websearch_to_tsquery(%L::regconfig, %L)', target.language, query_text) END;
+        parts := parts || tidegate.search_branch(branch, target, narrowed, vector, tsquery, wanted, exact);
+        SELECT 'jsonb_build_object(' || string_agg(format('%L, t.%I', u.name, u.name), ', ' ORDER BY u.n) || ')',
+               string_agg(format('t.%I', u.name), ', ' ORDER BY u.n)
+        INTO key_object, listed FROM unnest(target.key_columns) WITH ORDINALITY AS u (name, n);
+        labels := labels || format('(%s, %L, %L)', branch, target.product, CASE WHEN target.elsewhere THEN 'eventual' ELSE consistency END);
+        IF vector IS NOT NULL THEN
+            near := near || format(
+                E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, 1 - t.distance AS nearness, NULL::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM near_%1$s AS t ORDER BY %3$s, t.distance) AS t',
+                branch, key_object, listed);
+            counts := counts || format('(SELECT count(*) FROM near_%s)', branch);
+        END IF;
+        IF by_words THEN
+            words := words || format(
+                E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, NULL::float8 AS nearness, t.rank::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM words_%1$s AS t ORDER BY %3$s, t.rank DESC) AS t',
+                branch, key_object, listed);
+            counts := counts || format('(SELECT count(*) FROM words_%s)', branch);
+        END IF;
+        alive := alive || CASE
+            WHEN consistency = 'eventual' OR target.elsewhere THEN format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s', branch)
+            WHEN target.live_takes_all THEN format('    SELECT %s, l.n FROM %s(%s) AS l (n)', branch, target.live_function, (
+                SELECT string_agg(format('(SELECT array_agg((o.key ->> %L)::%s ORDER BY o.n) FROM ordered AS o WHERE o.branch = %s AND o.n <= %s)', u.name, u.type, branch, checked), ', ' ORDER BY u.n)
+                FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n)))
+            ELSE format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s AND %s(%s)', branch, target.live_function, (
+                SELECT string_agg(format('(o.key ->> %L)::%s', u.name, u.type), ', ' ORDER BY u.n)
+                FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n))) END;
+    END LOOP;
+    IF branch = 0 THEN
+        RETURN CASE WHEN gathered THEN NULL ELSE 'SELECT (NULL::tidegate.hit).* WHERE false' END;
+    END IF;
+    parts := parts || format(E'found AS (\n%s\n)', array_to_string(near || words, E'\n    UNION ALL\n'));
+    parts := parts || CASE
+        WHEN cardinality(near) > 0 AND by_words THEN
+            E'ranked AS (\n    SELECT f.*, CASE WHEN f.nearness IS NULL THEN row_number() OVER (PARTITION BY f.nearness IS NULL ORDER BY f.rank DESC, f.branch, f.key)\n'
+            '                     ELSE row_number() OVER (PARTITION BY f.nearness IS NULL ORDER BY f.nearness DESC, f.branch, f.key) END AS place FROM found AS f\n'
+            '),\nscored AS (\n    -- Reciprocal rank fusion, k = 60; 1: first by vector and by words.\n'
+            '    SELECT DISTINCT ON (r.branch, r.key) r.*, 30.5 * sum(1.0::float8 / (60 + r.place)) OVER (PARTITION BY r.branch, r.key) AS score\n'
+            '    FROM ranked AS r ORDER BY r.branch, r.key, r.nearness IS NULL' || E'\n)'
+        WHEN by_words THEN 'scored AS (SELECT f.*, f.rank / (f.rank + 1) AS score FROM found AS f)'
+        ELSE 'scored AS (SELECT f.*, f.nearness AS score FROM found AS f)' END;
+    parts := parts || 'ordered AS MATERIALIZED (SELECT s.*, row_number() OVER (PARTITION BY s.branch ORDER BY s.score DESC, s.key)::int AS n FROM scored AS s)'::text;
+    parts := parts || format(E'alive (branch, n) AS (\n%s\n)', array_to_string(alive, E'\n    UNION ALL\n'));
+    parts := parts || format(
+        E'hits AS (\n    SELECT p.product, o.key, o.chunk_no, o.content, o.distance, o.committed_at, o.indexed_at, o.contract_version, p.consistency, o.score\n'
+        '    FROM alive AS a JOIN ordered AS o USING (branch, n) JOIN (VALUES %s) AS p (branch, product, consistency) USING (branch)\n'
+        '    ORDER BY o.score DESC, p.product, o.key LIMIT %s\n)', array_to_string(labels, ', '), k);
+    RETURN E'WITH ' || array_to_string(parts, E',\n') || CASE
+        WHEN gathered THEN format(E'\nSELECT (SELECT array_agg(ROW(h.*)::tidegate.hit ORDER BY h.score DESC, h.product, h.key) FROM hits AS h), ARRAY[%s]', array_to_string(counts, ', '))
+        ELSE E'\nSELECT * FROM hits ORDER BY score DESC, product, key' END;
+END
+$$;
+COMMENT ON FUNCTION tidegate.compose_search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, int, boolean, boolean, jsonb) IS
+    'The statement of a search by the caller, as text with all values in it as typed, quoted literals. wanted: candidates a product; exact: no approximate index; gathered: one row, the hits and the counts of candidates; without: a row to leave out.';
+
+CREATE OR REPLACE FUNCTION tidegate.search_statement(
+    query @extschema:vector@.vector DEFAULT NULL, k int DEFAULT 10, products text[] DEFAULT NULL, query_text text DEFAULT NULL,
+    filter jsonb DEFAULT NULL, consistency text DEFAULT 'strict', vectors jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors) $$;
+COMMENT ON FUNCTION tidegate.search_statement(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb) IS
+    'The one statement that tidegate.search runs for the caller with these arguments, for EXPLAIN and review: whole, with literals in place of all values, to be run as it is.';
