@@ -4,6 +4,9 @@ SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_catalog.pg_
 -- slot --
 SELECT coalesce(wal_status, '') <> 'lost' FROM pg_catalog.pg_replication_slots WHERE slot_name = %(slot)s;
 
+-- was_read --
+SELECT EXISTS (SELECT FROM tidegate.watermark WHERE source = '');
+
 -- tables --
 -- Of each table: what kind it is, how its rows are told apart by whom, and what of it is published.
 SELECT w.product_id, c.relkind::text, c.relreplident::text,

@@ -86,9 +86,11 @@ def _start_anew(connection: psycopg.Connection, slot: str) -> None:
             [slot],
         )
         connection.execute("DELETE FROM tidegate.debezium_offset")
+        # Those that were suspended for the slot's sake (index/source_check.py) are so no more.
         connection.execute(
-            "UPDATE tidegate.product SET state = 'pending', built_from = 'source', truncated_at = NULL "
-            "WHERE state <> 'suspended'"
+            "UPDATE tidegate.product SET state = 'pending', state_reason = NULL, built_from = 'source', "
+            "truncated_at = NULL WHERE state <> 'suspended' OR position('tidegate recover-slot' IN state_reason) > 0"
         )
+        connection.execute("DELETE FROM tidegate.watermark WHERE source = ''")
         # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.
         connection.execute("UPDATE tidegate.ledger SET position = '{0/0,0/0}'")

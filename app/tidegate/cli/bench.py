@@ -122,6 +122,7 @@ def bench_carry(
     from tidegate.bench.carry import Carry
 
     report = Carry(rows=rows, rounds=rounds, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
 @bench_app.command("search")

@@ -21,6 +21,7 @@ from tidegate.govern import withdrawal
 from tidegate.govern.clear_table import ClearTables, remasked
 from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
+from tidegate.govern.publication import joins
 from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.govern.source_guard import guards
 from tidegate.govern.standards import published_standards
@@ -188,14 +189,7 @@ class _Planner:
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
         late = self._govern(published, existing, spec, held, clear, begun)
-        if self._one("in_publication", schema=contract.source.schema, table=contract.source.table) == (False,):
-            self._as_login(
-                sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(
-                    sql.Identifier(contract.source.schema, contract.source.table)
-                )
-            )
-            self._summary.append(f"adds {contract.source.schema}.{contract.source.table} to the publication")
-            backfill = True
+        backfill = self._capture(again=suspended) or backfill
         old: Contract | None = None
         changes: tuple[Change, ...] = ()
         if self._steps or late or published is None or suspended or spec != published[1]:
@@ -258,6 +252,18 @@ class _Planner:
             late += [replace(step, locks=True) for step in self._steps[dropping:]]
             del self._steps[dropping:]
         return late
+
+    def _capture(self, *, again: bool) -> bool:
+        """Sees that all changes of the table come and can be read; whether they did not before."""
+        source = self._contract.source
+        joining = list(joins(self._connection, source.schema, source.table))
+        if joining or again:
+            # A table that was made anew has lost its grants.
+            self._as_login(*table_of.source_grants(self._contract))
+        if joining:
+            self._as_login(*joining)
+            self._summary.append(f"adds {source.schema}.{source.table} to the publication")
+        return bool(joining)
 
     def _check(self) -> None:
         contract = self._contract

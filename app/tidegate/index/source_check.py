@@ -52,6 +52,28 @@ def source_troubles(there: Connection, products: Sequence[Product]) -> dict[int,
     return found
 
 
+def slot_trouble(there: Connection, slot: str) -> str | None:
+    """What is wrong with the slot of a source whose changes have come before; with the way out."""
+    row = there.execute(queries("source_check")["slot"], {"slot": slot}).fetchone()
+    if row == (True,):
+        return None
+    if row is None and there.execute(queries("source_check")["was_read"]).fetchone() != (True,):
+        return None
+    how = "is gone" if row is None else "was invalidated: the server removed WAL that it needed"
+    return (
+        f'replication slot "{slot}" {how}; the changes since are lost. Run "tidegate connect delete", '
+        '"tidegate recover-slot" and "tidegate connect apply": that starts a new one and reads all products again'
+    )
+
+
+def suspend_source(connection: Connection, source: str, reason: str) -> None:
+    """All products of a source are suspended; "tidegate recover-slot" ends that.
+
+    In the catalog only: nothing comes of the source, so that no worker need be told.
+    """
+    connection.execute(queries("worker")["suspend_source"], {"source": source, "reason": reason})
+
+
 def _table_trouble(product: Product, facts: Sequence[Any]) -> str | None:
     kind, identity, key, key_is_identity, published, filtered = facts
     name = f"{product.contract.source.schema}.{product.contract.source.table}"

@@ -14,7 +14,7 @@ from tidegate.capture.acknowledgement import Finishes, Shares
 from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
 from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
-from tidegate.capture.stream import EMBEDDED, Stream
+from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
 from tidegate.index.embedding.embedder import Embedder
@@ -24,6 +24,7 @@ from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
 from tidegate.index.routes import Routes
+from tidegate.index.source_check import slot_trouble, source_troubles, suspend_source
 from tidegate.index.sweep import sweep
 from tidegate.index.vector_index import build_wanted
 from tidegate.index.write import RowWrite
@@ -389,11 +390,20 @@ class Worker:
                 self._backfills.asked(connection, list(dict.fromkeys(tables)))
 
     def _check_sources(self, connection: Connection) -> None:
-        """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
-        gone = {row[0] for row in connection.execute(self._static["sources_gone"])}
-        for product in [p for p in self._routes.all if p.product_id in gone]:
-            _, schema, table = product.table
-            self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
+        """Suspends products whose source was altered so that changes would go by unseen, or could not be read."""
+        if self._fleet is not None:
+            lost = slot_trouble(connection, self._fleet.sources[HOME].slot)
+            if lost is not None:
+                suspend_source(connection, HOME, lost)
+        products = {product.product_id: product for product in self._routes.working if product.source == HOME}
+        troubles = source_troubles(connection, list(products.values()))
+        if not troubles:
+            return
+        # Not by a contract that was replaced a moment ago: the new one may know of what was altered.
+        rows = connection.execute(self._static["versions"], {"product_ids": list(troubles)}).fetchall()
+        for product_id, version in rows:
+            if products[product_id].contract.version == version:
+                self._suspend(products[product_id], troubles[product_id])
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
