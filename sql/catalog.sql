@@ -81,13 +81,13 @@ SELECT p.product, coalesce(q.changes, 0)::bigint AS changes,
        p.latency_ms AS sla_ms, p.latency_percentile AS sla_percentile,
        round(q.share_within_sla, 4)::float8 AS share_within_sla,
        q.sla_percentile_ms <= p.latency_ms * 1.05 AS within_sla,
-       w.as_of, w.lsn AS watermark
+       w.as_of, w.lsn AS watermark, p.source_server AS source
 FROM tidegate.product p
 LEFT JOIN percentile q USING (product_id)
 LEFT JOIN tidegate.lane_watermark w ON w.lane = p.model AND w.source = p.source_server
 WHERE p.product_id IN (SELECT tidegate.offered_products()) OR pg_has_role(tidegate.session_role(), 'tidegate_admin', 'USAGE');
 COMMENT ON VIEW tidegate.freshness IS
-    'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index.';
+    'Commit to searchable over the last hour, in ms, from a histogram with buckets 5 % wide; NULL percentiles: no change in that hour. as_of: every change committed before it is in the index. source: the server whose positions watermark is one of; empty: this database.';
 
 CREATE OR REPLACE FUNCTION tidegate.wait_for(lsn pg_lsn, timeout interval DEFAULT '2s', products text[] DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

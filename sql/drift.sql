@@ -122,7 +122,7 @@ ORDER BY 1, 2;
 -- uncaptured --
 SELECT p.product, p.source_schema || '.' || p.source_table
 FROM tidegate.product p
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
+WHERE p.source_server = '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
                   WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table)
 ORDER BY 1;
 
@@ -170,4 +170,4 @@ SELECT p.product, coalesce(jsonb_agg(to_jsonb(r) - 'product_id' ORDER BY r.place
 FROM tidegate.product p LEFT JOIN tidegate.rule r USING (product_id) GROUP BY 1;
 
 -- published --
-SELECT p.contract FROM tidegate.product p ORDER BY p.product;
+SELECT p.contract, p.source_server FROM tidegate.product p ORDER BY p.product;

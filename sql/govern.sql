@@ -58,8 +58,11 @@ WHERE r.rolname = ANY (%(roles)s) AND pg_catalog.pg_has_role(r.oid, 'tidegate_re
 SELECT p.product_id, p.contract, p.contract_version, p.contract_text, p.model, p.dimension, p.state
 FROM tidegate.product p WHERE p.product = %(product)s;
 
+-- published_server --
+SELECT p.source_server FROM tidegate.product p WHERE p.product = %(product)s;
+
 -- source_taken --
-SELECT product FROM tidegate.product WHERE source_schema = %(schema)s AND source_table = %(table)s AND product <> %(product)s AND beside IS NULL;
+SELECT product FROM tidegate.product WHERE source_server = %(source)s AND source_schema = %(schema)s AND source_table = %(table)s AND product <> %(product)s AND beside IS NULL;
 
 -- chunk_table --
 SELECT c.oid, c.relowner::regrole::text
@@ -111,9 +114,9 @@ WHERE p.pubname = 'tidegate';
 
 -- publish --
 INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,
-    chunk_schema, chunk_table, live_function, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
+    source_server, chunk_schema, chunk_table, live_function, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
 VALUES (%(product)s, %(domain)s, %(version)s, %(contract)s, %(text)s, %(source_schema)s, %(source_table)s,
-    %(chunk_schema)s, %(chunk_table)s, %(live_function)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
+    %(source_server)s, %(chunk_schema)s, %(chunk_table)s, %(live_function)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
     'pending', session_user)
 ON CONFLICT (product) DO UPDATE
 SET contract_version = excluded.contract_version, contract = excluded.contract, contract_text = excluded.contract_text,

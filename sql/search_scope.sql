@@ -139,7 +139,8 @@ BEGIN
         target.model := found_one.model;
         target.dimension := found_one.dimension;
         target.elsewhere := found_one.source_server <> '';
-        target.live_function := format('%I.%I', found_one.chunk_schema, found_one.live_function);
+        -- None where the rows are in another database, which no function here can ask.
+        target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', found_one.chunk_schema, found_one.live_function) END;
         target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'simple');
         SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.place) FILTER (WHERE u.place IS NOT NULL),
                min(CASE WHEN a.attname = 'embedding' THEN format_type(a.atttypid, a.atttypmod) END)

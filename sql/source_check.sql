@@ -5,7 +5,7 @@ SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate FROM pg_catalog.pg_
 SELECT coalesce(wal_status, '') <> 'lost' FROM pg_catalog.pg_replication_slots WHERE slot_name = %(slot)s;
 
 -- was_read --
-SELECT EXISTS (SELECT FROM tidegate.watermark WHERE source = '');
+SELECT EXISTS (SELECT FROM tidegate.watermark WHERE source = %(source)s);
 
 -- tables --
 -- Of each table: what kind it is, how its rows are told apart by whom, and what of it is published.

@@ -52,10 +52,10 @@ DELETE FROM tidegate.worker WHERE seen_at < clock_timestamp() - interval '1 day'
 SELECT coalesce(sum(bulk_waiting), 0)::bigint, count(*) FROM tidegate.worker WHERE seen_at > clock_timestamp() - interval '10 seconds';
 
 -- streaming --
-SELECT DISTINCT source FROM tidegate.watermark WHERE updated_at > clock_timestamp() - interval '15 seconds';
+SELECT EXISTS (SELECT FROM tidegate.watermark WHERE source = %(source)s AND updated_at > clock_timestamp() - interval '15 seconds');
 
 -- backfills_wanted --
-SELECT product_id, source_server, source_schema, source_table FROM tidegate.product WHERE state = 'pending' AND built_from = 'source';
+SELECT product_id, source_schema, source_table FROM tidegate.product WHERE state = 'pending' AND built_from = 'source' AND source_server = %(source)s;
 
 -- backfills_begun --
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE product_id = ANY (%(product_ids)s) AND state = 'pending';
@@ -65,13 +65,14 @@ UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE pro
 UPDATE tidegate.product SET state = 'pending', built_from = 'source' WHERE source_server = %(source)s AND state = ANY (%(states)s);
 
 -- scan_add --
+-- Without a position: the source is asked for it as soon as it answers; every later one does as well.
 INSERT INTO tidegate.scan AS s (product_id, lsn) VALUES (%(product_id)s, %(lsn)s)
-ON CONFLICT (product_id) DO UPDATE SET lsn = greatest(s.lsn, excluded.lsn), scanned_at = clock_timestamp();
+ON CONFLICT (product_id) DO UPDATE SET lsn = excluded.lsn, scanned_at = clock_timestamp();
 
 -- scans_finished --
 SELECT c.product_id
 FROM tidegate.scan c JOIN tidegate.product p USING (product_id) JOIN tidegate.stream s ON s.source = p.source_server
-WHERE s.partitions <= (SELECT count(*) FROM tidegate.stream_partition n
+WHERE s.source = %(source)s AND s.partitions <= (SELECT count(*) FROM tidegate.stream_partition n
                        WHERE n.source = s.source AND n.partition < s.partitions AND n.finished_lsn >= c.lsn);
 
 -- scans_forget --
@@ -89,3 +90,11 @@ FROM tidegate.worker w ORDER BY w.worker;
 SELECT p.source, p.partition, p.worker, p.committed_offset, p.end_offset, greatest(p.end_offset - p.committed_offset, 0) AS lag,
        p.finished_lsn::text, p.updated_at
 FROM tidegate.stream_partition p ORDER BY p.source, p.partition;
+
+-- sources --
+SELECT s.source, s.transport, s.partitions, min(w.as_of), s.trouble, s.trouble_since
+FROM tidegate.stream s LEFT JOIN tidegate.lane_watermark w USING (source)
+GROUP BY s.source ORDER BY s.source;
+
+-- origins --
+SELECT p.product, p.source_server FROM tidegate.product p WHERE p.source_server <> '' ORDER BY p.product;

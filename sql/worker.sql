@@ -60,7 +60,7 @@ WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
 
 -- ledger_lock --
 -- All keys of the transaction, in the order of ledger_advance: so no two writers wait for each other.
-SELECT key, document_hash, state FROM tidegate.ledger
+SELECT key, document_hash, state, position::text FROM tidegate.ledger
 WHERE product_id = %(product_id)s AND key = ANY (%(keys)s)
 ORDER BY key FOR UPDATE;
 

@@ -1,13 +1,45 @@
 """Rows of domain-owned Postgres tables, searchable by meaning within milliseconds of their commit."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.query.answer import Answer
-    from tidegate.query.client import Client
-    from tidegate.query.hit import Hit
+    from tidegate.database import ConnectionFailed as ConnectionFailed
+    from tidegate.database import NotInitialised as NotInitialised
+    from tidegate.errors import TidegateError as TidegateError
+    from tidegate.errors import UsageError as UsageError
+    from tidegate.index.embedding.embedder import EmbedderUnavailable as EmbedderUnavailable
+    from tidegate.query.answer import Answer as Answer
+    from tidegate.query.async_client import AsyncClient as AsyncClient
+    from tidegate.query.catalog import NoSuchRow as NoSuchRow
+    from tidegate.query.catalog import SearchRefused as SearchRefused
+    from tidegate.query.client import Client as Client
+    from tidegate.query.exchange import TokenRefused as TokenRefused
+    from tidegate.query.hit import Hit as Hit
+    from tidegate.query.language_model import ModelUnavailable as ModelUnavailable
+    from tidegate.query.recency import NotIndexedYet as NotIndexedYet
+    from tidegate.query.recency import StaleIndex as StaleIndex
 
-__all__ = ["Answer", "Client", "Hit", "connect", "exchange"]
+_HOMES = {
+    "Answer": "query.answer",
+    "AsyncClient": "query.async_client",
+    "Client": "query.client",
+    "ConnectionFailed": "database",
+    "EmbedderUnavailable": "index.embedding.embedder",
+    "Hit": "query.hit",
+    "ModelUnavailable": "query.language_model",
+    "NoSuchRow": "query.catalog",
+    "NotIndexedYet": "query.recency",
+    "NotInitialised": "database",
+    "SearchRefused": "query.catalog",
+    "StaleIndex": "query.recency",
+    "TidegateError": "errors",
+    "TokenRefused": "query.exchange",
+    "UsageError": "errors",
+}
+"""Where each name comes from that is imported when it is first asked for: the import of the package stays quick."""
+
+__all__ = ["connect", "connect_async", "exchange", *_HOMES]  # noqa: PLE0604
 
 
 def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
@@ -16,10 +48,29 @@ def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
     Raises:
         UsageError: no DSN.
         ConnectionFailed: not reachable, or the login may not take the role.
+        NotInitialised: a database without tidegate.
     """
-    from tidegate.query.client import open_client
+    from tidegate.query.client import Client, given_dsn
+    from tidegate.settings import Settings
 
-    return open_client(dsn, role=role)
+    settings = Settings()
+    return Client(given_dsn(dsn, settings), settings, role=role)
+
+
+def connect_async(dsn: str | None = None, *, role: str | None = None) -> "AsyncClient":
+    """The same for asyncio: `async with tidegate.connect_async(dsn) as tg: await tg.search("…")`.
+
+    It connects, and raises what `connect` raises of the database, when the block is entered.
+
+    Raises:
+        UsageError: no DSN.
+    """
+    from tidegate.query.async_client import AsyncClient
+    from tidegate.query.client import given_dsn
+    from tidegate.settings import Settings
+
+    settings = Settings()
+    return AsyncClient(given_dsn(dsn, settings), settings, role=role)
 
 
 def exchange(id_token: str) -> str:
@@ -38,17 +89,6 @@ def exchange(id_token: str) -> str:
 
 
 def __getattr__(name: str) -> object:
-    """The types of results, imported when first asked for: the import of the package stays quick."""
-    if name == "Hit":
-        from tidegate.query.hit import Hit
-
-        return Hit
-    if name == "Answer":
-        from tidegate.query.answer import Answer
-
-        return Answer
-    if name == "Client":
-        from tidegate.query.client import Client
-
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

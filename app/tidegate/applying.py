@@ -33,7 +33,7 @@ class Applying:
         """
         connectors = None if self._settings.connect.url is None else Connectors(connection, self._settings)
         if connectors is not None:
-            connectors.apply(_CONNECT_S, coming=[plan.contract])
+            connectors.apply(_CONNECT_S, coming=[plan])
         with self._lineage.applying(connection, plan):
             yield
         if connectors is not None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from tidegate.capture.connect import Connect, ConnectAway, ConnectorState, ConnectRefused
 from tidegate.capture.connector import Difference, connector_config, differences
 from tidegate.capture.slot import ensure_slot
-from tidegate.capture.source import Source, source_of, sources
-from tidegate.contract.contract import Contract
+from tidegate.capture.source import Source, sources
+from tidegate.capture.stream import HOME
 from tidegate.database import Connection, connect
 from tidegate.errors import UsageError
+from tidegate.govern.plan import Plan
+from tidegate.govern.source_database import claim, require_prepared
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.product import published, secret_columns
 from tidegate.pipeline import complete
@@ -42,24 +44,27 @@ class Connectors:
         home = complete(connection.info.dsn + _password(connection))
         self.sources: Mapping[str, Source] = sources(settings, home, connection.info.dbname)
 
-    def apply(self, timeout: float, *, coming: Iterable[Contract] = (), dry_run: bool = False) -> list[Change]:
+    def apply(self, timeout: float, *, coming: Iterable[Plan] = (), dry_run: bool = False) -> list[Change]:
         """Brings every connector to its configuration, and waits until it runs. Safe to repeat.
 
         The slot is made before: what is committed from then on is not missed, whenever the connector starts.
 
         Args:
-            coming: contracts that are about to be published. Their secret columns are left out before the table
-                joins the publication: a topic would keep them.
+            coming: what is about to be published. Its secret columns are left out before the table joins the
+                publication: a topic would keep them.
 
         Raises:
             ConnectAway, ConnectRefused, ConnectorFailed: see there.
             SlotMissing: it was used before and is gone.
+            SourceUnprepared, ServerUnfit: a source of another server is not prepared, or not for this index.
         """
-        there_now = [p.contract for p in published(self._connection, Embedders(self._settings)).values()]
-        contracts = [*there_now, *coming]
+        there_now = published(self._connection, Embedders(self._settings)).values()
+        contracts = [(p.source, p.contract) for p in there_now] + [(plan.source, plan.contract) for plan in coming]
         changes = []
         for source in self.sources.values():
-            wanted = connector_config(source, self._settings, self._secret(contracts, source))
+            own = [contract for name, contract in contracts if name == source.name]
+            secret = sorted(set(secret_columns(own, even_if_needed=True)))
+            wanted = connector_config(source, self._settings, secret)
             there = self._connect.config(source.prefix)
             different = tuple(differences(there or {}, wanted))
             changes.append(Change(source.prefix, there is None, different))
@@ -88,13 +93,14 @@ class Connectors:
         """Removes them; slots stay, and hold WAL back until a connector or `tidegate run` reads on."""
         return [source.prefix for source in self.sources.values() if self._connect.delete(source.prefix)]
 
-    def _secret(self, contracts: Iterable[Contract], source: Source) -> list[str]:
-        own = [each for each in contracts if source_of(each, self._settings) == source.name]
-        return sorted(set(secret_columns(own, even_if_needed=True)))
-
     def _prepare(self, source: Source) -> None:
         with connect(source.dsn) as there:
-            ensure_slot(there, source.slot)
+            if source.name == HOME:
+                ensure_slot(there, source.slot)
+            else:
+                require_prepared(there, source.name)
+                claim(there, source)
+                ensure_slot(there, source.slot, f"tidegate recover-slot --source {source.name}")
         # A new connector knows of no backfill that another had begun.
         parameters = {"source": source.name, "states": ["backfilling"]}
         self._connection.execute(queries("stream")["backfills_again"], parameters)

@@ -82,8 +82,22 @@ def print_hits(hits: Sequence[Hit]) -> None:
 def print_answer(answer: Answer) -> None:
     """The text, its citations, and how fresh it is."""
     out.print(escape(answer.text))
+    print_support(answer)
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer with its hits as `hit_json` gives them."""
+    citations = [hit_json(hit) for hit in answer.citations]
+    return {name: getattr(answer, name) for name in ("text", "as_of", "model", "not_found")} | {"citations": citations}
+
+
+def print_support(answer: Answer) -> None:
+    """What a text rests on, what was not found, and how fresh it is."""
     for number, hit in enumerate(answer.citations, 1):
         out.print(f"  {escape(f'[{number}]')} {escape(hit.citation)}: {escape(shorten(hit.content, 100))}")
+    if answer.citations:
+        for part in answer.not_found:
+            out.print(f"  not found: {escape(shorten(part))}")
     out.print(f"  as of {moment(answer.as_of)}" + (f", by {answer.model}" if answer.model else ", extracted"))
 
 
@@ -134,6 +148,10 @@ def print_fleet(fleet: FleetStatus) -> None:
             out.print(escape(f"worker {worker.worker}: works, {worker.bulk_waiting} rows of backfills wait"))
         else:
             out.print(escape(f"worker {worker.worker}: not seen since {moment(worker.seen_at)}"))
+    for source in fleet.sources:
+        if source.source:
+            trouble = f"; {source.trouble}, since {moment(source.trouble_since)}" if source.trouble else ""
+            out.print(escape(f"source {source.source}: as of {moment(source.as_of)}{trouble}"))
     for part in fleet.partitions:
         name = f"{part.source} partition {part.partition}".strip()
         lag = "unknown" if part.lag is None else str(part.lag)

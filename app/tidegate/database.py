@@ -21,12 +21,20 @@ class NotInitialised(TidegateError):
     """The database has no tidegate control schema, or an old one; run "tidegate init"."""
 
 
-def connect(dsn: str, *, role: str | None = None, application: str = "tidegate", **extra: Any) -> Connection:
+def connect(
+    dsn: str,
+    *,
+    role: str | None = None,
+    application: str = "tidegate",
+    timeout: int = CONNECT_TIMEOUT_S,
+    **extra: Any,
+) -> Connection:
     """A connection in autocommit mode, UTC and ISO dates.
 
     Args:
         dsn: URI or key=value.
         role: taken with SET ROLE, so that a wider login does no more than its task needs.
+        timeout: seconds that a server may take to answer.
 
     Raises:
         ConnectionFailed: not reachable, or not allowed; names host, port and database.
@@ -36,7 +44,7 @@ def connect(dsn: str, *, role: str | None = None, application: str = "tidegate",
         connection = psycopg.connect(
             dsn,
             autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
+            connect_timeout=timeout,
             fallback_application_name=application,
             options="-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=iso_8601",
             **extra,

@@ -4,13 +4,14 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 
 from tidegate.capture.consumer import GroupConsumer
 from tidegate.capture.partitions import PartitionAcknowledgements
-from tidegate.capture.source import group, sources
+from tidegate.capture.source import Source, group, sources
 from tidegate.capture.stream import HOME
-from tidegate.database import connect
-from tidegate.errors import TidegateError
+from tidegate.database import Connection, connect
+from tidegate.errors import TidegateError, UsageError
 from tidegate.govern.control_schema import check_server, require_current
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.fleet import Fleet, PartitionReport, WorkerReport
@@ -33,6 +34,7 @@ class GroupPipeline:
             check_server(connection)
             require_current(connection)
             found = sources(settings, self._dsn, connection.info.dbname)
+            _require_sources(connection, found)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         acknowledgements = PartitionAcknowledgements()
         fleet = Fleet(self.name, found, self._report)
@@ -86,3 +88,13 @@ class GroupPipeline:
         with connect(self._dsn, role="tidegate_worker") as connection:
             parameters = {"source": source, "states": ["live", "backfilling"]}
             connection.execute(queries("stream")["backfills_again"], parameters)
+
+
+def _require_sources(connection: Connection, found: Mapping[str, Source]) -> None:
+    """Raises UsageError where a product's rows come from a source whose topic this worker would not read."""
+    for product, source in connection.execute(queries("stream")["origins"]):
+        if source not in found:
+            raise UsageError(
+                f'the rows of {product} come from "{source}", which TIDEGATE_SOURCES does not name; '
+                "every worker needs it"
+            )

@@ -13,8 +13,8 @@ from tidegate.capture.debezium import MESSAGE_PREFIX
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
 from tidegate.capture.slot import SlotMissing, default_slot, ensure_slot
 from tidegate.capture.stream import HOME
-from tidegate.database import NotInitialised, connect
-from tidegate.errors import TidegateError
+from tidegate.database import Connection, NotInitialised, connect
+from tidegate.errors import TidegateError, UsageError
 from tidegate.govern.control_schema import ServerUnfit, check_server, require_current
 from tidegate.govern.controller import Around, Controller
 from tidegate.index.embedding.registry import Embedders
@@ -25,6 +25,7 @@ from tidegate.index.worker import Worker
 from tidegate.observe.backfill_lineage import BackfillLineage
 from tidegate.observe.lineage import Lineage
 from tidegate.settings import Settings
+from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Pipeline:
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
+            _require_home(connection)
             slot = settings.slot or default_slot(connection.info.dbname)
             try:
                 ensure_slot(connection, slot)
@@ -108,6 +110,16 @@ class Pipeline:
                 connection.execute("SELECT pg_logical_emit_message(true, 'tidegate', 'stop')")
         except (TidegateError, psycopg.Error) as error:
             log.warning("last batch is not acknowledged, it comes again", extra={"reason": str(error)})
+
+
+def _require_home(connection: Connection) -> None:
+    """Raises UsageError where rows come from another database: only Kafka's workers read those."""
+    row = connection.execute(queries("stream")["origins"]).fetchone()
+    if row is not None:
+        raise UsageError(
+            f'the rows of {row[0]} come from "{row[1]}", another database than the index\'s; "tidegate run" reads only '
+            'that one. Several sources come through Kafka: "tidegate connect apply" and "tidegate worker"'
+        )
 
 
 def run_until(
@@ -164,7 +176,7 @@ def _run_pipelines(
                 log.info("stopped", extra={"drained": drained})
                 return
             raise failure
-        except (SlotMissing, ServerUnfit, NotInitialised):
+        except (SlotMissing, ServerUnfit, NotInitialised, UsageError):
             raise
         except (TidegateError, psycopg.OperationalError) as error:
             if first:

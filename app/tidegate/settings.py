@@ -33,6 +33,9 @@ class ConnectSettings(BaseModel):
     properties: dict[str, str] = Field(
         default_factory=dict, description="JSON: connector properties that replace or join tidegate's own."
     )
+    sources: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="JSON: the same for the connectors of other sources, by the source's name."
+    )
 
 
 class Settings(BaseSettings):
@@ -46,6 +49,10 @@ class Settings(BaseSettings):
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
     llm: str | None = Field(None, description="litellm model that answers `ask`, e.g. openai/gpt-4o-mini.")
     api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible server, for embeddings and ask.")
+    llm_timeout_s: float = Field(60.0, gt=0, description="Longest wait for the language model (for its next words), s.")
+    llm_temperature: float = Field(0.0, ge=0, le=2, description="Temperature of the language model.")
+    llm_context_tokens: int = Field(6_000, ge=200, description="Tokens of a prompt: rules, sources and question.")
+    llm_reply_tokens: int = Field(800, ge=16, description="Tokens of a reply.")
     embedding_timeout_s: float = Field(30.0, gt=0, description="One embedding call to a remote model, seconds.")
     embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one embedding call to a remote model.")
     embedding_attempts: int = Field(6, ge=1, description="Attempts at an embedding before its row is parked.")

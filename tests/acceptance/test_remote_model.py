@@ -45,6 +45,9 @@ class Provider(BaseHTTPRequestHandler):
             }
         else:
             message = {"role": "assistant", "content": self.reply}
+            if body.get("stream"):
+                self._stream(body["model"], message)
+                return
             answer = {
                 "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
@@ -56,6 +59,22 @@ class Provider(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
+
+    def _stream(self, model: str, message: dict[str, str]) -> None:
+        choices = [
+            {"index": 0, "delta": message, "finish_reason": None},
+            {"index": 0, "delta": {}, "finish_reason": "stop"},
+        ]
+        events = [
+            {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
+            for choice in choices
+        ]
+        payload = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload.encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -110,5 +129,14 @@ def test_apply_and_ask(tmp_path: Path, bare: str, provider: str) -> None:
             assert path == "/v1/chat/completions"
             assert body["model"] == "test-chat"
             assert "A refund takes 14 days." in body["messages"][-1]["content"]
+            streamed = command.ok(
+                "ask", "how long does a refund take", "--as", "accept_remote", "--llm", "openai/test-chat", "--stream",
+                timeout=120,
+            )  # fmt: skip
+            assert Provider.calls[-1][1]["stream"] is True
+            assert streamed.out.splitlines()[0] == "Refunds take 14 days [1], they say ."
+            assert streamed.out.splitlines()[1].startswith("  [1] team.note[1]: A refund")
+            stale = command("ask", "x", "--as", "accept_remote", "--fresh-within", "1s")
+            assert (stale.code, "has no watermark yet" in stale.err) == (1, True)
         finally:
             admin.execute("RESET ROLE; DROP OWNED BY accept_remote; DROP ROLE accept_remote")

@@ -192,6 +192,29 @@ def test_unknown_roles_and_products(way: Command, running: Running) -> None:
     assert way("search", " ", "--as", "accept_alice").code == 2
 
 
+def test_filters_words_and_similar_rows(way: Command, running: Running, database: str) -> None:
+    def keys(*arguments: str) -> list[int]:
+        return [hit["key"]["id"] for hit in json.loads(way.ok(*arguments, "--as", "accept_bob", "--json").out)]
+
+    everything = keys("search", "refunds")
+    assert len(everything) > 2
+    assert set(keys("search", "refunds", "--where", "region=EU", "--where", "price is null")) < set(everything)
+    assert keys("search", "refunds", "--where", '{"region": ["XX"]}') == []
+    assert keys("search", "overseas", "--mode", "keyword") == [2]
+    assert keys("search", "overseas", "--mode", "hybrid")[0] == 2
+    assert 2 not in keys("similar", "team.note", "2")
+    wrong = way("search", "refunds", "--as", "accept_bob", "--where", "secret=x")
+    assert (wrong.code, "It offers: region (text), price (numeric(10,2))" in wrong.err) == (2, True)
+    assert way("similar", "team.note", "987654", "--as", "accept_bob").code == 1
+    explained = way.ok("search", "refunds", "-k", "1", "--explain", "--as", "accept_bob").out
+    with connect(database, role="accept_bob") as bob:
+        rows = bob.execute(explained).fetchall()  # type: ignore[arg-type]
+    assert [row[1]["id"] for row in rows] == everything[:1]
+    streamed = way.ok("ask", "when are refunds paid?", "--as", "accept_alice", "--stream").out
+    assert streamed.splitlines()[0].endswith("]")
+    assert "as of" in streamed.splitlines()[-1]
+
+
 def test_dotenv_serves_every_flag(way: Command, running: Running, database: str) -> None:
     folder = way.folder / "with_dotenv"
     folder.mkdir()

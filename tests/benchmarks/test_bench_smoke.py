@@ -77,6 +77,26 @@ def test_search_reports_every_principal_before_and_after_updates(tmp_path: Path)
     assert [goal["ok"] for goal in report["goals"]][:3] == [True, True, True]
 
 
+@pytest.mark.timeout(240)
+def test_hybrid_reports_three_ways_of_a_labelled_set(tmp_path: Path) -> None:
+    documents = [
+        {"id": 1, "title": "Tides", "text": "The moon pulls the sea up twice a day."},
+        {"id": 2, "title": "Dykes", "text": "Part KX-4711 keeps the gate of the dyke shut."},
+        {"id": 3, "title": "Bread", "text": "Flour, water and salt, baked for an hour."},
+    ]
+    questions = [{"id": 1, "text": "KX-4711"}, {"id": 2, "text": "why does the water rise and fall at the coast"}]
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    (tmp_path / "qrels.tsv").write_text("query_id\tdoc_id\trelevance\n1\t2\t1\n2\t1\t1\n")
+    report = bench("hybrid", "--data", str(tmp_path))
+    results, (goal,) = report["results"], report["goals"]
+    assert results["ndcg_vector"] > 0.7
+    assert results["ndcg_words"] >= 0.5  # the part's number
+    assert goal["value"] == results["ndcg_hybrid"]
+    assert goal["limit"] == max(results["ndcg_vector"], results["ndcg_words"])
+    assert results["hybrid_minus_words_low"] <= results["hybrid_minus_words"] <= results["hybrid_minus_words_high"]
+
+
 def test_a_goal_is_kept_on_its_limit_and_missed_beyond() -> None:
     assert Goal("p50 / floor", 1.5, 1.5).ok
     assert not Goal("p50 / floor", 1.51, 1.5).ok

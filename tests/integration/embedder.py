@@ -35,8 +35,8 @@ class WatchedModel:
     def prepare(self) -> None:
         self._inner.prepare()
 
-    def splitter(self, tokens: int, overlap: int) -> Splitter:
-        return self._inner.splitter(tokens, overlap)
+    def splitter(self, *sizes: int | None) -> Splitter:
+        return self._inner.splitter(*sizes)  # type: ignore[arg-type]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         self.calls += 1

@@ -1,6 +1,9 @@
 """From events to chunks: what is embedded, what the ledger lets through, what is parked, what is suspended."""
 
+import itertools
 import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -344,3 +347,78 @@ def test_what_waits_for_an_index_that_was_dropped_is_finished(bench: Bench, admi
     for outcome in (bench.upsert("late", (100, 110)), bench.truncate((200, 210)), bench.delete((300, 310))):
         assert len(outcome.finished) == 1
     assert bench.contents() == []
+
+
+class TestChunkDiff:
+    """Only texts that are new are embedded; what stays keeps its vector, its values follow the row."""
+
+    THINGS = ("crane", "lathe", "press", "forge", "drill", "kiln")
+    PLACES = ("gate", "stairs", "window", "office", "ramp", "lift", "tank", "shelf", "store", "door")
+    SENTENCES = tuple(
+        f"The {thing} number {number} is kept in hall {number * 7 % 40}, beside the {place}."
+        for number, (thing, place) in enumerate(itertools.product(THINGS, PLACES))
+    )
+
+    @pytest.fixture
+    def bench(self, tide: Tide, models: WatchedModels) -> Iterator["Bench"]:
+        tide.admin.execute(SIMPLE_TABLE)
+        tide.apply(SIMPLE_CONTRACT.replace("tokens: 200", "tokens: 90"))
+        with connect(tide.dsn) as connection:
+            register_vectors(connection)
+            (product,) = published(connection, models).values()
+            yield Bench(connection, product)
+
+    def chunks(self, bench: "Bench") -> list[tuple[Any, ...]]:
+        return bench.connection.execute(
+            "SELECT chunk_no, content, embedding::text, region, position::text FROM rag_team.note ORDER BY 1"
+        ).fetchall()
+
+    def body(self, sentences: Sequence[str]) -> dict[str, str]:
+        return {"body": " ".join(sentences)}
+
+    def test_an_edit_embeds_only_what_is_new(self, bench: "Bench") -> None:
+        model = bench.product.embedder
+        assert isinstance(model, WatchedModel)
+        bench.upsert("halls", (1, 1), **self.body(self.SENTENCES))
+        before = self.chunks(bench)
+        assert len(before) > 10
+        versions = [
+            [*self.SENTENCES[:30], "Something altogether different stands here.", *self.SENTENCES[31:]],
+            ["A beginning that was not there.", *self.SENTENCES],
+            self.SENTENCES[:10] + self.SENTENCES[14:],
+            self.SENTENCES[30:] + self.SENTENCES[:30],
+            self.SENTENCES[:20] * 2 + self.SENTENCES,
+        ]
+        for turn, sentences in enumerate(versions, 2):
+            model.texts.clear()
+            before = self.chunks(bench)
+            stored = {content: vector for _, content, vector, *_ in before}
+            bench.upsert("halls", (turn, turn), region=f"R{turn}", **self.body(sentences))
+            after = self.chunks(bench)
+            expected = bench.product.splitter.chunks("halls\n\n" + " ".join(sentences))
+            assert [row[:2] for row in after] == list(enumerate(expected))
+            assert {(row[3], row[4]) for row in after} == {(f"R{turn}", f"{{0/{turn},0/{turn}}}")}
+            assert Counter(model.texts) == Counter(expected) - Counter(content for _, content, *_ in before)
+            assert len(model.texts) <= (8 if turn < 6 else 14)
+            assert all(vector == stored[content] for _, content, vector, *_ in after if content in stored)
+
+    def test_chunks_that_another_writer_replaced_are_not_counted_on(self, bench: "Bench", tide: Tide) -> None:
+        """Between the look and the write the row became another; the batch begins again with what is there now."""
+        bench.upsert("halls", (1, 1), **self.body(self.SENTENCES))
+        model = bench.product.embedder
+        assert isinstance(model, WatchedModel)
+        embed = model.embed
+
+        with connect(tide.dsn) as other:
+            register_vectors(other)
+
+            def overtaking(texts: list[str]) -> Any:
+                model.embed = embed  # type: ignore[method-assign]
+                Bench(other, bench.product).upsert("halls", (2, 2), **self.body(self.SENTENCES[40:]))
+                return embed(texts)
+
+            model.embed = overtaking  # type: ignore[method-assign]
+            late = Bench(bench.connection, bench.product)
+            late.upsert("halls", (3, 3), **self.body(self.SENTENCES[:50]))
+        expected = bench.product.splitter.chunks("halls\n\n" + " ".join(self.SENTENCES[:50]))
+        assert [row[:2] for row in self.chunks(bench)] == list(enumerate(expected))

@@ -3,8 +3,9 @@
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,17 @@ _PLAIN = (
     "SELECT id, content, committed_at, embedding <=> $1::{type} AS distance FROM rag_bench.passage "
     "ORDER BY embedding <=> $1::{type} LIMIT $2"
 )
+_STATEMENT = "SELECT tidegate.search_statement(query => %s, k => %s, products => %s)"
 _BY_INDEX = {"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_sort": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A statement whose first column is the row's key, and what is SET before; `$1` is the vector, then `more`."""
+    """A statement whose first column is the row's key, and what is SET before; `$1` is the vector, `$2` k."""
 
     name: str
     statement: str
     settings: Mapping[str, str] = field(default_factory=dict)
-    more: tuple[Any, ...] = (K,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +58,6 @@ class Figures:
 def searching(consistency: str = "strict") -> Way:
     """`tidegate.search`, as users call it."""
     return Way(f"search, {consistency}", _SEARCH.format(consistency))
-
-
-def statement(dsn: str, role: str) -> Way:
-    """The statement that `tidegate.search` runs for this role, to be sent as plain SQL under search's own settings."""
-    with session(dsn, role) as connection:
-        row = connection.execute(
-            "SELECT tidegate.search_statement(ARRAY[%s], dimension), "
-            "(SELECT proconfig FROM pg_proc WHERE oid = 'tidegate.search'::regproc) "
-            "FROM tidegate.products WHERE product = %s",
-            [PRODUCT, PRODUCT],
-        ).fetchone()
-    assert row is not None
-    settings = dict(setting.split("=", 1) for setting in row[1])
-    settings.pop("search_path", None)
-    return Way("its statement", row[0], settings, (4 * K, K))
 
 
 def plain(type_name: str, ef_search: int = 40) -> Way:
@@ -96,13 +82,12 @@ class Asker:
             self.connection.execute("SELECT set_config(%s, %s, false)", [name, value])
         self._cursor = psycopg.RawCursor(self.connection)
         self._statement = way.statement.encode()
-        self._more = way.more
 
     def ask(self, vector: Vectors) -> tuple[list[int], float]:
         """The keys found, nearest first, and the milliseconds from question to the last row."""
         question = Vector(vector)
         began = time.perf_counter()
-        rows = self._cursor.execute(self._statement, [question, *self._more]).fetchall()
+        rows = self._cursor.execute(self._statement, [question, K]).fetchall()
         took = (time.perf_counter() - began) * 1000
         return [row[0] for row in rows], took
 
@@ -149,17 +134,41 @@ def measure(dsn: str, way: Way, role: str | None, questions: Questions, truth: T
     )
 
 
-def compare(dsn: str, ways: tuple[Way, Way], role: str, questions: Questions) -> tuple[float, float]:
-    """The median milliseconds of two ways, each question put to both in turn, now the one first and now the other."""
+def against_statement(dsn: str, role: str, questions: Questions) -> tuple[float, float]:
+    """The median milliseconds of search and of its own statement, asked for beforehand and sent as plain SQL.
+
+    The statement is whole, literals included, so it is another text for each question: neither the server nor psycopg
+    has a plan of it, as search has none.
+    """
     took: tuple[list[float], list[float]] = ([], [])
-    with Asker(dsn, ways[0], role) as one, Asker(dsn, ways[1], role) as other:
-        for vector in questions.warm_up:
-            one.ask(vector)
-            other.ask(vector)
-        for number, vector in enumerate(questions.counted):
+    with Asker(dsn, searching(), role) as asker, session(dsn, role) as plainly:
+        for number, vector in enumerate((*questions.warm_up, *questions.counted)):
+            row = asker.connection.execute(_STATEMENT, [Vector(vector), K, [PRODUCT]]).fetchone()
+            assert row is not None
+            both: list[Callable[[], object]] = [partial(asker.ask, vector), partial(_run, plainly, row[0])]
             for which in (0, 1) if number % 2 else (1, 0):
-                took[which].append((one, other)[which].ask(vector)[1])
-    return round(float(np.median(took[0])), 3), round(float(np.median(took[1])), 3)
+                began = time.perf_counter()
+                both[which]()
+                took[which].append((time.perf_counter() - began) * 1000)
+    return _medians(took, len(questions.warm_up))
+
+
+def against_eventual(dsn: str, role: str, questions: Questions) -> tuple[float, float]:
+    """The median milliseconds of strict and of eventual searches."""
+    took: tuple[list[float], list[float]] = ([], [])
+    with Asker(dsn, searching(), role) as strict, Asker(dsn, searching("eventual"), role) as eventual:
+        for number, vector in enumerate((*questions.warm_up, *questions.counted)):
+            for which in (0, 1) if number % 2 else (1, 0):
+                took[which].append((strict, eventual)[which].ask(vector)[1])
+    return _medians(took, len(questions.warm_up))
+
+
+def _run(connection: Connection, statement: str) -> None:
+    connection.execute(statement.encode()).fetchall()
+
+
+def _medians(took: tuple[list[float], list[float]], warm_up: int) -> tuple[float, float]:
+    return round(float(np.median(took[0][warm_up:])), 3), round(float(np.median(took[1][warm_up:])), 3)
 
 
 def _rate(dsn: str, way: Way, role: str | None, questions: Questions, clients: int) -> float:

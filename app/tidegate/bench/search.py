@@ -20,7 +20,7 @@ without policies, as a superuser, at the smallest ef_search that gives it a reca
 
 Then a tenth of the rows is changed through the worker's writer (churn.py), the worker's upkeep is run (upkeep.py), and
 all is measured again. Beside that: search against its own statement (`tidegate.search_statement`) sent as plain SQL,
-both as psycopg prepares them, and strict against eventual, each question put to both in turn.
+and strict against eventual, each question put to both in turn.
 
 `keep`: the server's data folder stays, with its databases `tidegate_bench_texts` and `tidegate_bench_vectors`, and a
 later run with the same folder, sizes and seed takes them as they are, brings the control schema up to date, and
@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.bench.asking import Way, compare, iterative, measure, plain, searching, statement
+from tidegate.bench.asking import against_eventual, against_statement, iterative, measure, plain, searching
 from tidegate.bench.churn import write
 from tidegate.bench.collection import drop_principals, embedding_type
 from tidegate.bench.database import database, facts, kept_database, server
@@ -145,8 +145,8 @@ class Search:
             row: dict[str, Any] = {
                 way.name: measure(dsn, way, principal.role, questions, truth, CLIENTS).as_json() for way in ways
             }
-            row |= _pair(dsn, principal.role, stock, "statement", searching(), statement(dsn, principal.role))
-            row |= _pair(dsn, principal.role, stock, "eventual", searching(), searching("eventual"))
+            row["against_statement"] = _pair("statement", against_statement(dsn, principal.role, questions))
+            row["against_eventual"] = _pair("eventual", against_eventual(dsn, principal.role, questions))
             phase[principal.label] = row
             move(None)
         return phase
@@ -163,10 +163,9 @@ def _floor(dsn: str, type_name: str, stock: Stock) -> dict[str, Any]:
     return {"ef_search": ef_search, **figures.as_json()}
 
 
-def _pair(dsn: str, role: str, stock: Stock, name: str, way: Way, other: Way) -> dict[str, Any]:
-    """`search_… / …`: medians of both, each question put to both in turn."""
-    own, others = compare(dsn, (way, other), role, stock.questions)
-    return {f"against_{name}": {"search_p50_ms": own, f"{name}_p50_ms": others, "ratio": round(own / others, 3)}}
+def _pair(name: str, medians: tuple[float, float]) -> dict[str, float]:
+    own, other = medians
+    return {"search_p50_ms": own, f"{name}_p50_ms": other, "ratio": round(own / other, 3)}
 
 
 def _phases(measured: dict[str, Any]) -> list[str]:

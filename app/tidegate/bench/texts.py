@@ -20,7 +20,7 @@ _GOODS = (
     ("yoga mat", "the surface", "the carrying strap"), ("rowing machine", "the water resistance", "the seat rail"),
     ("bed linen", "the zip", "the weave"), ("wool blanket", "the fringe", "the knit"),
 )  # fmt: skip
-_MAKERS = (
+MAKERS = (
     "Nordfell", "Alvera", "Kestrel", "Brightwater", "Tamsin & Co.", "Holm", "Grindel", "Pinewood", "Marlowe", "Ostra",
     "Quill", "Sundby", "Verdant", "Wexford", "Lumen", "Cardigan Bay",
 )  # fmt: skip
@@ -97,7 +97,7 @@ class Texts:
         article = f"{choice('ABCDEFGHKLMNPRSTVWX')}{choice('ABCDEFGHKLMNPRSTVWX')}-{self._made:05d}"
         count = self._random.randint(*self._sentences)
         filled = [self._fill(sentence, parts) for sentence in self._random.sample(_SENTENCES, count)]
-        return Text(f"{choice(_MAKERS)} {goods}, {choice(_COLOURS)}, {article}", " ".join(filled))
+        return Text(f"{choice(MAKERS)} {goods}, {choice(_COLOURS)}, {article}", " ".join(filled))
 
     def _fill(self, sentence: str, parts: list[str]) -> str:
         choice = self._random.choice

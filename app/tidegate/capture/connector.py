@@ -64,6 +64,7 @@ def connector_config(source: Source, settings: Settings, excluded_columns: Seque
         "producer.override.max.request.size": str(settings.kafka.max_message_bytes),
         "producer.override.linger.ms": "0",
         **settings.connect.properties,
+        **settings.connect.sources.get(source.name, {}),
     }
 
 

@@ -28,6 +28,12 @@ class Position(NamedTuple):
     after_commit: Lsn
     change: Lsn
 
+    @classmethod
+    def of(cls, text: str) -> "Position":
+        """The position that Postgres writes as `text`, a pg_lsn[]."""
+        after_commit, change = text.strip("{}").split(",")
+        return cls(lsn(after_commit), lsn(change))
+
     def text(self) -> str:
         """As a literal of type pg_lsn[], which Postgres compares in the same order."""
         return f"{{{lsn_text(self.after_commit)},{lsn_text(self.change)}}}"

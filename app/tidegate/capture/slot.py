@@ -5,6 +5,7 @@ import time
 
 import psycopg
 
+from tidegate.capture.stream import HOME
 from tidegate.errors import TidegateError
 
 _BUSY_PATIENCE_S = 15.0
@@ -23,8 +24,11 @@ def default_slot(database: str) -> str:
     return f"tidegate_{re.sub('[^a-z0-9_]', '_', database.lower())}"[:63]
 
 
-def ensure_slot(connection: psycopg.Connection, slot: str) -> None:
+def ensure_slot(connection: psycopg.Connection, slot: str, way_out: str = "tidegate recover-slot") -> None:
     """The slot exists, is this database's and is free. A new one is made only where none was used before.
+
+    Args:
+        way_out: the command that mends a lost slot.
 
     Raises:
         SlotMissing: offsets say that it was used, but it is not there: a new one would hide a gap.
@@ -46,7 +50,7 @@ def ensure_slot(connection: psycopg.Connection, slot: str) -> None:
         if wal_status == "lost":
             raise SlotMissing(
                 f'replication slot "{slot}" was invalidated: the server removed WAL that it needed. '
-                f'Run "tidegate recover-slot" to start a new one and read all products again.'
+                f'Run "{way_out}" to start a new one and read all products again.'
             )
         if pid is None:
             return
@@ -59,8 +63,10 @@ def ensure_slot(connection: psycopg.Connection, slot: str) -> None:
 
 
 def _create(connection: psycopg.Connection, slot: str) -> None:
-    offset = connection.execute("SELECT offset_val FROM tidegate.debezium_offset LIMIT 1").fetchone()
-    if offset is not None:
+    # A source on another server has no such table: no embedded engine reads it.
+    embedded = connection.execute("SELECT to_regclass('tidegate.debezium_offset') IS NOT NULL").fetchone() == (True,)
+    offset = embedded and connection.execute("SELECT offset_val FROM tidegate.debezium_offset LIMIT 1").fetchone()
+    if offset:
         raise SlotMissing(
             f'replication slot "{slot}" is gone; the changes since {offset[0]} are lost to it. '
             'Run "tidegate recover-slot" to start a new one and read all products again.'
@@ -68,29 +74,44 @@ def _create(connection: psycopg.Connection, slot: str) -> None:
     connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
 
 
-def recover_slot(connection: psycopg.Connection, slot: str) -> None:
-    """Drops what is left of the slot and its offsets, and asks for a backfill of every product.
+def recover_slot(
+    connection: psycopg.Connection, slot: str, source: str = HOME, there: psycopg.Connection | None = None
+) -> None:
+    """Drops what is left of the slot and its offsets, and asks for a backfill of every product of the source.
 
     Rows that were deleted meanwhile are found by the worker when the backfill ends (index/sweep.py).
+
+    Args:
+        there: the source, where that is another database than the index's.
     """
     try:
-        _start_anew(connection, slot)
+        with connection.transaction():
+            _forget_positions(connection, source)
+            (there or connection).execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
+                [slot],
+            )
     except psycopg.errors.ObjectInUse:
-        raise SlotBusy(f'replication slot "{slot}" is in use: stop "tidegate run" first') from None
+        raise SlotBusy(
+            f'replication slot "{slot}" is in use: stop "tidegate run", or "tidegate connect delete" first'
+        ) from None
 
 
-def _start_anew(connection: psycopg.Connection, slot: str) -> None:
-    with connection.transaction():
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
-            [slot],
-        )
+def _forget_positions(connection: psycopg.Connection, source: str) -> None:
+    if source == HOME:
         connection.execute("DELETE FROM tidegate.debezium_offset")
-        # Those that were suspended for the slot's sake (index/source_check.py) are so no more.
-        connection.execute(
-            "UPDATE tidegate.product SET state = 'pending', state_reason = NULL, built_from = 'source', "
-            "truncated_at = NULL WHERE state <> 'suspended' OR position('tidegate recover-slot' IN state_reason) > 0"
-        )
-        connection.execute("DELETE FROM tidegate.watermark WHERE source = ''")
-        # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.
-        connection.execute("UPDATE tidegate.ledger SET position = '{0/0,0/0}'")
+    # Those that were suspended for the slot's sake (index/source_check.py) are so no more.
+    connection.execute(
+        "UPDATE tidegate.product SET state = 'pending', state_reason = NULL, built_from = 'source', "
+        "truncated_at = NULL WHERE source_server = %s "
+        "AND (state <> 'suspended' OR position('tidegate recover-slot' IN state_reason) > 0)",
+        [source],
+    )
+    # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.
+    connection.execute("DELETE FROM tidegate.watermark WHERE source = %s", [source])
+    connection.execute("UPDATE tidegate.stream_partition SET finished_lsn = NULL WHERE source = %s", [source])
+    connection.execute(
+        "UPDATE tidegate.ledger l SET position = '{0/0,0/0}' FROM tidegate.product p "
+        "WHERE p.product_id = l.product_id AND p.source_server = %s",
+        [source],
+    )

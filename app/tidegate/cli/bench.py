@@ -164,3 +164,26 @@ def bench_search(
         texts=texts, vectors=vectors, queries=queries, updates=updates, seed=seed, cache=cache, keep=keep, dsn=dsn
     ).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("hybrid")
+def bench_hybrid(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TIDEGATE_BENCH_DATA",
+            show_default=False,
+            help='A labelled set: docs.jsonl ({"id", "title", "text"}; ids are numbers), queries.jsonl '
+            '({"id", "text"}), '
+            "qrels.tsv (query_id, doc_id, relevance 1 best … 4, header). Default: 200 questions made here.",
+        ),
+    ] = None,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """nDCG@10 of hybrid search against vector alone and words alone, on a labelled set."""
+    from tidegate.bench.hybrid import Hybrid
+
+    report = Hybrid(data=data, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)

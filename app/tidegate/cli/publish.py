@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import console
-from tidegate.cli.options import Dsn, Json, control, given_dsn, load_settings
+from tidegate.cli.options import Dsn, Json, Slot, control, given_dsn, load_settings
 from tidegate.cli.program import app
 from tidegate.errors import TidegateError, UsageError
 
@@ -22,16 +22,37 @@ EXIT_CHANGES = 2
 @app.command()
 def init(
     dsn: Dsn = None,
+    slot: Slot = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TIDEGATE_SOURCE",
+            help="Prepare this source of TIDEGATE_SOURCES, a database that rows come from, instead of the index's.",
+            show_default=False,
+        ),
+    ] = None,
     sql: Annotated[
         bool, typer.Option("--sql", envvar="TIDEGATE_SQL", help="Print the SQL instead; connects to nothing.")
     ] = False,
 ) -> None:
     """Create or upgrade the control schema: tables, roles, functions, publication. Safe to repeat."""
+    from tidegate.capture.source import sources
     from tidegate.database import connect
     from tidegate.govern.control_schema import initialisation_script, initialise
+    from tidegate.govern.source_database import prepare_source
+    from tidegate.sql import script
 
     if sql:
-        print(initialisation_script())
+        print(f"BEGIN;\n{script('source')}COMMIT;" if source else initialisation_script())
+        return
+    if source is not None:
+        with control(dsn) as connection:
+            found = sources(load_settings(slot=slot), given_dsn(dsn), connection.info.dbname).get(source)
+        if found is None or not source:
+            raise UsageError(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
+        with connect(found.dsn) as there:
+            prepare_source(there, found)
+        console.err.print(console.escape(f'source "{source}" is ready; next: tidegate apply its contracts'))
         return
     with connect(given_dsn(dsn)) as connection:
         initialise(connection)
@@ -174,8 +195,9 @@ def apply(
         if _is_plan(contracts):
             if standards is not None or rebuild:
                 raise UsageError("a plan has its own standards and rebuilds; make another plan")
-            file = read_plan_file(contracts[0])
-            embedders = Embedders(load_settings())
+            settings = load_settings()
+            file = read_plan_file(contracts[0], settings.sources)
+            embedders = Embedders(settings)
             plans = make_plans(connection, file.wanted, embedders)
             require_unchanged(connection, file.statements, plans)
         else:
@@ -208,8 +230,9 @@ def _planned(
     from tidegate.index.embedding.registry import Embedders
 
     loaded = load_against(contracts, known_contracts(connection))
-    wanted = Wanted(loaded, load_standards(standards) if standards else None, rebuild)
-    embedders = Embedders(load_settings())
+    settings = load_settings()
+    wanted = Wanted(loaded, load_standards(standards) if standards else None, rebuild, settings.sources)
+    embedders = Embedders(settings)
     return make_plans(connection, wanted, embedders), embedders
 
 
@@ -252,7 +275,7 @@ def drift(dsn: Dsn = None, json_: Json = False) -> None:
     from tidegate.govern.drift import find_drift
 
     with control(dsn) as connection:
-        findings = find_drift(connection)
+        findings = find_drift(connection, load_settings().sources)
     if json_:
         console.print_json(findings)
     for finding in () if json_ else findings:

@@ -9,7 +9,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, OneProduct, Slot, control, given_dsn, load_settings, stop_event
 from tidegate.cli.program import app, complain, exit_code, letters_app
-from tidegate.errors import TidegateError
+from tidegate.errors import TidegateError, UsageError
 
 
 @app.command()
@@ -59,6 +59,7 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
                 "products": products,
                 "workers": fleet.workers,
                 "partitions": fleet.partitions,
+                "sources": fleet.sources,
                 "connectors": connectors,
             }
         )
@@ -71,12 +72,32 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
 
 
 @app.command("recover-slot")
-def recover_slot_command(dsn: Dsn = None, slot: Slot = None) -> None:
-    """Start a new slot after one was lost; every product is read again at the next "tidegate run"."""
-    from tidegate.capture.slot import default_slot, recover_slot
+def recover_slot_command(
+    dsn: Dsn = None,
+    slot: Slot = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TIDEGATE_SOURCE", help="Of this source of TIDEGATE_SOURCES; none: the index's.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Start a new slot after one was lost; every product of the source is read again when its changes come again."""
+    from contextlib import ExitStack
 
-    with control(dsn) as connection:
-        recover_slot(connection, slot or load_settings().slot or default_slot(connection.info.dbname))
+    from tidegate.capture.slot import recover_slot
+    from tidegate.capture.source import sources
+    from tidegate.database import connect
+
+    with control(dsn) as connection, ExitStack() as stack:
+        found = sources(load_settings(slot=slot), given_dsn(dsn), connection.info.dbname).get(source or "")
+        if found is None:
+            raise UsageError(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
+        there = stack.enter_context(connect(found.dsn)) if source else None
+        recover_slot(connection, found.slot, found.name, there)
+    if source:
+        console.err.print('the slot starts anew at the next "tidegate connect apply"; the source is read again')
+        return
     console.err.print('the slot starts anew at the next "tidegate run"; all products are read again')
 
 

@@ -161,7 +161,8 @@ class Contract:
         spec |= {name: list(getattr(self, name)) for name in _LISTS}
         spec["source"] = asdict(self.source)
         spec["columns"] = [asdict(column) | {"reveal": list(column.reveal)} for column in self.columns]
-        spec["embedding"] = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        embedding = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        spec["embedding"] = {k: v for k, v in embedding.items() if v is not None or k not in _UNSET}
         spec["rules"] = [
             {
                 "id": rule.id,
@@ -227,4 +228,6 @@ class Contract:
 _PLAIN = ("product", "domain", "version", "status", "team", "path", "text", "purpose")
 _ADDED = frozenset({"purpose"})
 """Not in the specs that earlier releases published."""
+_UNSET = frozenset({"chunk_min", "chunk_target"})
+"""Left out where they are not set, so that the specs that earlier releases published still say the same."""
 _LISTS = ("owners", "roles", "warnings")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tidegate.contract.change import Change, ChangeClass, gravest
 from tidegate.contract.column_diff import column_changes
 from tidegate.contract.contract import Contract
+from tidegate.contract.embedding import Embedding
 from tidegate.contract.rule_diff import rule_changes
 from tidegate.contract.version import Bump, Version
 
@@ -136,14 +137,15 @@ def _embedding(old: Contract, new: Contract) -> Iterator[Change]:
             f"was {_show(before.document_columns)} ({before.template or 'one after the other'})",
             Bump.MINOR,
         )
-    if (before.chunk_tokens, before.chunk_overlap) != (after.chunk_tokens, after.chunk_overlap):
-        yield Change(
-            ChangeClass.REEMBED,
-            "chunk",
-            f"chunks have {after.chunk_tokens} tokens and {after.chunk_overlap} of overlap, "
-            f"had {before.chunk_tokens} and {before.chunk_overlap}",
-            Bump.MINOR,
-        )
+    if (was := _chunk(before)) != (now := _chunk(after)):
+        yield Change(ChangeClass.REEMBED, "chunk", f"chunks have {now}, had {was}", Bump.MINOR)
+
+
+def _chunk(embedding: Embedding) -> str:
+    sizes = f"{embedding.chunk_tokens} tokens and {embedding.chunk_overlap} of overlap"
+    if embedding.chunk_min is not None:
+        sizes += f", at least {embedding.chunk_min}"
+    return sizes if embedding.chunk_target is None else f"{sizes}, {embedding.chunk_target} on average"
 
 
 def _text(what: str, sentence: str) -> Change:

@@ -10,13 +10,18 @@ _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Either `columns`, one after the other, or a `template`; sizes in tokens; `model` is provider/name."""
+    """Either `columns`, one after the other, or a `template`; sizes in tokens; `model` is provider/name.
+
+    `chunk_min`, `chunk_target`: as index/chunking.py has them; None: its defaults.
+    """
 
     columns: tuple[str, ...]
     template: str | None
     chunk_tokens: int
     chunk_overlap: int
     model: str
+    chunk_min: int | None = None
+    chunk_target: int | None = None
 
     @property
     def document_columns(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def _report_lookalike(name: str, vendor: Any, here: Path, findings: Findings) ->
 
 
 def read_embedding(value: Any, path: Path, findings: Findings) -> Embedding | None:
-    """`embedding`: `{columns | template, chunk: {tokens, overlap?}, model}`."""
+    """`embedding`: `{columns | template, chunk: {tokens, overlap?, min?, target?}, model}`."""
     settings = findings.mapping(value, path, ("columns", "template", "chunk", "model"))
     if settings is None:
         return None
@@ -79,23 +79,34 @@ def read_embedding(value: Any, path: Path, findings: Findings) -> Embedding | No
                 findings.error((*path, "template"), "the template shows no column", ("{column}",))
         except ValueError as error:
             findings.error((*path, "template"), str(error), ("{column}", "{{", "}}"))
-    tokens, overlap = _read_chunk(settings, path, findings)
+    chunk = _read_chunk(settings, path, findings)
     model = findings.text(settings.get("model"), (*path, "model"))
     if model is not None and not _MODEL.fullmatch(model):
         findings.error((*path, "model"), f"{model!r} is not a model", ("provider/name",))
-    if findings.is_known(path) or tokens is None or overlap is None or model is None:
+    if findings.is_known(path) or chunk is None or model is None:
         return None
-    return Embedding(tuple(names), template, tokens, overlap, model)
+    tokens, overlap, least, target = chunk
+    return Embedding(tuple(names), template, tokens, overlap, model, least, target)
 
 
-def _read_chunk(settings: Mapping[str, Any], path: Path, findings: Findings) -> tuple[int | None, int | None]:
+def _read_chunk(
+    settings: Mapping[str, Any], path: Path, findings: Findings
+) -> tuple[int, int, int | None, int | None] | None:
     here = (*path, "chunk")
-    chunk = findings.mapping(settings.get("chunk"), here, ("tokens", "overlap"))
+    chunk = findings.mapping(settings.get("chunk"), here, ("tokens", "overlap", "min", "target"))
     if chunk is None:
-        return None, None
+        return None
     tokens = findings.integer(chunk.get("tokens"), (*here, "tokens"), *CHUNK_TOKENS)
     most = ((tokens or CHUNK_TOKENS[1]) - 1) // 2  # less than half
-    return tokens, findings.integer(chunk.get("overlap", 0), (*here, "overlap"), 0, most)
+    overlap = findings.integer(chunk.get("overlap", 0), (*here, "overlap"), 0, most)
+    if tokens is None or overlap is None:
+        return None
+    own = tokens - overlap
+    # Borders need a choice of places: between `min` and the most there is at least half a chunk.
+    least = findings.integer(chunk["min"], (*here, "min"), 1, own // 2) if "min" in chunk else None
+    middle = (own // 4 if least is None else least) + 1
+    target = findings.integer(chunk["target"], (*here, "target"), middle, own) if "target" in chunk else None
+    return tokens, overlap, least, target
 
 
 def _names(value: Any, path: Path, findings: Findings) -> list[str]:

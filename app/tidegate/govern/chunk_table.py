@@ -97,7 +97,7 @@ def create_column_index(contract: Contract, column: Column) -> Iterator[Statemen
 
 
 def functions(contract: Contract) -> Iterator[Statement]:
-    """The membership functions and the live check."""
+    """The membership functions and the live check. None where the rows are in another database than the index."""
     for membership in contract.memberships:
         yield membership_functions(contract, membership)
     source = sql.Identifier(contract.source.schema, contract.source.table)
@@ -168,18 +168,20 @@ def live_signatures(contract: Contract) -> tuple[Statement, ...]:
     return tuple(sql.SQL("{}({})").format(live_function(contract), types) for types in (one, _key_arrays(contract)))
 
 
-def grants(contract: Contract) -> Iterator[Statement]:
-    """What readers and the worker may do in the domain's schema, and nobody else."""
+def grants(contract: Contract, *, live: bool = True) -> Iterator[Statement]:
+    """What readers and the worker may do in the domain's schema, and nobody else. `live`: there is a live check."""
     table, schema = chunk_table(contract), sql.Identifier(contract.chunk_schema)
     roles = sql.SQL(", ").join(map(sql.Identifier, (*reading_roles(contract), GATEWAY, EMERGENCY)))
-    live = sql.SQL(", ").join(live_signatures(contract))
+    checks = sql.SQL(", ").join(live_signatures(contract))
     yield sql.SQL("REVOKE ALL ON TABLE {} FROM PUBLIC").format(table)
-    yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(live)
+    if live:
+        yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(checks)
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(WORKER))
     yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO {}").format(table, sql.Identifier(WORKER))
     yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, roles)
     yield sql.SQL("GRANT SELECT ON {} TO {}").format(table, roles)
-    yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(live, roles)
+    if live:
+        yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(checks, roles)
 
 
 def source_types_grant(contract: Contract) -> Statement:

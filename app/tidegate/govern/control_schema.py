@@ -45,36 +45,38 @@ class ServerUnfit(TidegateError):
 
 def check_server(connection: psycopg.Connection) -> None:
     """Raises ServerUnfit, naming every lack at once: version, wal_level, pgvector, replication right."""
-    lacks = []
-    if connection.info.server_version < MIN_SERVER:
-        lacks.append(f"Postgres is {connection.info.server_version // 10000}; tidegate needs 15 or newer")
-    wal_level, may_replicate, pgvector = _facts(connection)
-    if wal_level != "logical":
-        lacks.append(f'wal_level is "{wal_level}"; run ALTER SYSTEM SET wal_level = logical and restart the server')
-    if not may_replicate:
-        lacks.append(
-            f'role "{connection.info.user}" may not replicate; run ALTER ROLE {connection.info.user} REPLICATION'
-        )
-    if pgvector is None:
+    lacks = server_lacks(connection)
+    row = connection.execute(
+        "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'"
+    ).fetchone()
+    if row is None:
         lacks.append("the extension pgvector is not installed on the server (package postgresql-NN-pgvector)")
-    elif tuple(int(part) for part in pgvector.split(".")[:2]) < MIN_PGVECTOR:
-        lacks.append(f"pgvector is {pgvector}; tidegate needs 0.8 or newer (ALTER EXTENSION vector UPDATE)")
+    elif tuple(int(part) for part in row[0].split(".")[:2]) < MIN_PGVECTOR:
+        lacks.append(f"pgvector is {row[0]}; tidegate needs 0.8 or newer (ALTER EXTENSION vector UPDATE)")
     if lacks:
         raise ServerUnfit(
             f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}: " + "; ".join(lacks)
         )
 
 
-def _facts(connection: psycopg.Connection) -> tuple[str, bool, str | None]:
+def server_lacks(connection: psycopg.Connection) -> list[str]:
+    """What keeps changes of this server from being captured: version, wal_level, replication right."""
+    lacks = []
+    if connection.info.server_version < MIN_SERVER:
+        lacks.append(f"Postgres is {connection.info.server_version // 10000}; tidegate needs 15 or newer")
     row = connection.execute(
-        """
-        SELECT current_setting('wal_level'),
-               (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = session_user),
-               (SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector')
-        """
+        "SELECT current_setting('wal_level'), "
+        "(SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = session_user)"
     ).fetchone()
     assert row is not None
-    return row
+    wal_level, may_replicate = row
+    if wal_level != "logical":
+        lacks.append(f'wal_level is "{wal_level}"; run ALTER SYSTEM SET wal_level = logical and restart the server')
+    if not may_replicate:
+        lacks.append(
+            f'role "{connection.info.user}" may not replicate; run ALTER ROLE {connection.info.user} REPLICATION'
+        )
+    return lacks
 
 
 def initialise(connection: psycopg.Connection) -> None:
@@ -86,6 +88,11 @@ def initialise(connection: psycopg.Connection) -> None:
     check_server(connection)
     with connection.transaction():
         _lock(connection)
+        if connection.execute("SELECT to_regclass('tidegate.read_by') IS NOT NULL").fetchone() == (True,):
+            raise ServerUnfit(
+                f'database "{connection.info.dbname}" is a source of an index on another server; '
+                "it cannot have an index of its own"
+            )
         connection.execute(script("roles"))
     _migrate(connection)
     with connection.transaction():

@@ -1,15 +1,17 @@
 """Whether the database still is as it was published, and what leads around it. Nothing is changed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
+from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
 from tidegate.govern.drift_around import around
 from tidegate.govern.drift_expected import Row, State, actual, expected, schemas
 from tidegate.govern.drift_finding import DriftFinding, ordered
+from tidegate.govern.drift_source import at_sources
 from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.sql import queries
 
@@ -17,13 +19,18 @@ INIT = 'run "tidegate init"'
 _MARKS = ("tidegate ", "tidegate:")
 
 
-def find_drift(connection: Connection) -> list[DriftFinding]:
+def find_drift(connection: Connection, sources: Mapping[str, str] | None = None) -> list[DriftFinding]:
     """Everything that is not as published, the gravest first.
+
+    Args:
+        sources: DSNs of the databases other than the index's that rows come from.
 
     Raises:
         psycopg.errors.LockNotAvailable: views of the control schema were in use for 2 s.
     """
-    contracts = [Contract.from_spec(row[0]) for row in connection.execute(queries("drift")["published"])]
+    published = [(Contract.from_spec(row[0]), row[1]) for row in connection.execute(queries("drift")["published"])]
+    contracts = [contract for contract, _ in published]
+    remote = {contract.product: server for contract, server in published if server != HOME}
     tables = {
         (row[0], row[1]): row
         for row in connection.execute(queries("drift")["chunk_tables"], {"schemas": schemas(contracts)})
@@ -31,7 +38,7 @@ def find_drift(connection: Connection) -> list[DriftFinding]:
     oids = {c.product: tables[c.chunk_schema, c.table][6] for c in contracts if (c.chunk_schema, c.table) in tables}
     is_, unmade = actual(connection, contracts, oids), []
     try:
-        should = expected(connection, contracts, oids)
+        should = expected(connection, contracts, oids, frozenset(remote))
     except psycopg.errors.LockNotAvailable:
         raise
     except psycopg.Error as error:
@@ -54,6 +61,7 @@ def find_drift(connection: Connection) -> list[DriftFinding]:
         *_triggers(is_, should),
         *_catalogue(connection, contracts),
         *around(connection, contracts),
+        *at_sources([c for c in contracts if c.product in remote], remote, sources or {}),
     ]
     return ordered(findings)
 

@@ -35,8 +35,14 @@ def actual(connection: Connection, contracts: Sequence[Contract], oids: dict[str
     return _state(connection, schemas(contracts), held)
 
 
-def expected(connection: Connection, contracts: Sequence[Contract], oids: dict[str, int]) -> State:
-    """As `init` and `apply` would make it. Views and triggers are locked for the moment, at most 2 s in waiting."""
+def expected(
+    connection: Connection, contracts: Sequence[Contract], oids: dict[str, int], remote: frozenset[str] = frozenset()
+) -> State:
+    """As `init` and `apply` would make it. Views and triggers are locked for the moment, at most 2 s in waiting.
+
+    Args:
+        remote: the products whose rows are in another database; they have no live check.
+    """
     with connection.transaction(force_rollback=True):
         connection.execute("SELECT set_config('lock_timeout', %s, true)", [str(LOCK_TIMEOUT_MS)])
         connection.execute("SELECT set_config('tidegate.scratch', %s, true)", [",".join(schemas(contracts))])
@@ -46,9 +52,13 @@ def expected(connection: Connection, contracts: Sequence[Contract], oids: dict[s
         install_functions(connection)
         connection.execute("SET LOCAL ROLE tidegate_owner")
         there = [contract for contract in contracts if contract.product in oids]
-        guarding = {contract.product: list(guards(connection, contract)) for contract in there}
+        reading = [contract for contract in there if contract.product not in remote]
+        guarding = {contract.product: list(guards(connection, contract)) for contract in reading}
+        for contract in reading:
+            for statement in (*table_of.functions(contract), *guarding[contract.product]):
+                connection.execute(statement)
         for contract in there:
-            for statement in (*table_of.functions(contract), *guarding[contract.product], *table_of.grants(contract)):
+            for statement in table_of.grants(contract, live=contract.product not in remote):
                 connection.execute(statement)
         held = {contract.product: _wanted(connection, contract) for contract in there}
         return _state(connection, schemas(contracts), held)

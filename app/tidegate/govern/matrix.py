@@ -103,7 +103,8 @@ def _preparation(plan: Plan) -> Iterator[tuple[sql.Composed, bool]]:
     if plan.published is None:
         yield from ((statement, True) for statement in table_of.create_schema(contract))
         yield sql.SQL("GRANT USAGE ON SCHEMA {} TO tidegate_worker").format(sql.Identifier(contract.chunk_schema)), True
-    yield from ((statement, False) for statement in table_of.source_grants(contract))
+    if not plan.source:
+        yield from ((statement, False) for statement in table_of.source_grants(contract))
     for membership in contract.memberships:
         yield membership_functions(contract, membership), True
     yield (
@@ -128,11 +129,14 @@ def _roles(connection: Connection, plan: Plan, notes: list[str]) -> list[tuple[s
 
 def _count(
     connection: Connection, plan: Plan, roles: list[tuple[str, bool]], notes: list[str]
-) -> tuple[int, tuple[Access, ...]]:
+) -> tuple[int | None, tuple[Access, ...]]:
     old, new = plan.published, plan.contract
     if not roles:
         notes.append("no role sees a row")
-    table, only = _where(connection, old, new, notes)
+    found = _where(connection, plan, notes)
+    if found is None:
+        return None, ()
+    table, only = found
     row = sql.Identifier("t")
     nobody = sql.SQL("false")
     seen: list[sql.Composable] = []
@@ -155,20 +159,20 @@ def _count(
             )
         ]
     # OFFSET 0: each condition is evaluated once a row.
-    found = connection.execute(
+    counted = connection.execute(
         sql.SQL("SELECT {} FROM (SELECT {} FROM {} AS t{} OFFSET 0) AS s").format(
             sql.SQL(", ").join(counts), sql.SQL(", ").join(seen) if seen else sql.SQL("1"), table, only
         )
     ).fetchone()
-    assert found is not None
-    access = tuple(Access(role, named, *found[1 + 4 * n : 5 + 4 * n]) for n, (role, named) in enumerate(roles))
-    return found[0], access
+    assert counted is not None
+    access = tuple(Access(role, named, *counted[1 + 4 * n : 5 + 4 * n]) for n, (role, named) in enumerate(roles))
+    return counted[0], access
 
 
-def _where(
-    connection: Connection, old: Contract | None, new: Contract, notes: list[str]
-) -> tuple[sql.Composable, sql.Composable]:
-    """The chunk table's first chunks, where it has all columns that old and new rules read; else the source."""
+def _where(connection: Connection, plan: Plan, notes: list[str]) -> tuple[sql.Composable, sql.Composable] | None:
+    """The chunk table's first chunks, where it has all columns that old and new rules read; else the source. None
+    where that is on another server: the rules' functions are not there."""
+    old, new = plan.published, plan.contract
     needed = {column.name for each in (old, new) if each is not None for column in each.columns_of_rules}
     columns = {
         row[0]
@@ -178,6 +182,9 @@ def _where(
     }
     if old is not None and needed <= columns and old.source == new.source:
         return table_of.chunk_table(new), sql.SQL(" WHERE t.chunk_no = 0")
+    if plan.source:
+        notes.append(f"not counted: the rows are on {plan.source}, and not in the index yet")
+        return None
     notes.append("counted on the source table: the index does not have the rows or columns yet")
     return sql.Identifier(new.source.schema, new.source.table), sql.SQL("")
 

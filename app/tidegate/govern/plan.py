@@ -1,6 +1,7 @@
 """A contract against the database: what would have to be done, as the statements that do it."""
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,13 @@ from typing import Any, LiteralString
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tidegate.capture.source import source_of
+from tidegate.capture.stream import HOME
 from tidegate.contract.change import Change, ChangeClass, gravest
 from tidegate.contract.contract import Column, Contract
 from tidegate.contract.diff import diff
 from tidegate.contract.standards import Standards, ungoverned
-from tidegate.database import Connection, vector_schema
+from tidegate.database import Connection, connect, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
@@ -23,6 +26,7 @@ from tidegate.govern.membership_table import membership_hints, membership_proble
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.publication import joins
 from tidegate.govern.rule_catalog import compiled_rules
+from tidegate.govern.source_database import SourceSteps, place, remote_problems, require_prepared, source_steps
 from tidegate.govern.source_guard import guards
 from tidegate.govern.standards import published_standards
 from tidegate.govern.version_gate import version_problems
@@ -39,11 +43,13 @@ class ContractUnfit(TidegateError):
 @dataclass(frozen=True, slots=True)
 class Step:
     """One statement of a plan. `as_owner`: run as tidegate_owner, else as the login that applies. `locks`: it locks
-    the chunk table against readers; these come last, so that the lock is short."""
+    the chunk table against readers; these come last, so that the lock is short. `source`: run on this source database,
+    where that is another than the index's."""
 
     statement: sql.Composed
     as_owner: bool = True
     locks: bool = False
+    source: str = HOME
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Plan:
         published: the contract in force; None where the product is new.
         changes: what the new contract changes of it.
         drops: the tables and columns of the index that are gone afterwards.
+        source: the database that the rows come from; `source_dsn` where that is another than the index's.
+        rejoins: a published product's table joins the publication of another database again.
     """
 
     contract: Contract
@@ -68,6 +76,24 @@ class Plan:
     drops: tuple[str, ...] = ()
     new_roles: frozenset[str] = frozenset()
     new_readers: frozenset[str] = frozenset()
+    source: str = HOME
+    source_dsn: str | None = field(default=None, repr=False)
+    rejoins: bool = False
+
+    @property
+    def index_steps(self) -> tuple[Step, ...]:
+        """Those on the index's own database."""
+        return tuple(step for step in self.steps if not step.source)
+
+    @property
+    def source_steps(self) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Those on another database: before the index's, and after them."""
+        before = tuple(itertools.takewhile(lambda step: step.source, self.steps))
+        return before, tuple(step for step in self.steps[len(before) :] if step.source)
+
+    def at_index(self) -> "Plan":
+        """What it does on the index's own database."""
+        return replace(self, steps=self.index_steps)
 
     @property
     def change_class(self) -> ChangeClass | None:
@@ -81,7 +107,7 @@ class Plan:
 
     def sql(self, connection: Connection | None = None) -> str:
         """The statements as text, in order."""
-        return ";\n".join(step.statement.as_string(connection) for step in self.steps)
+        return ";\n".join(_text(step, connection) for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +119,22 @@ class Setting:
         roles: taken for existing, since an earlier plan of the same set creates them.
         readers: taken for members of tidegate_reader, likewise.
         actor: whom the audit names, where it is not the login that applies.
+        sources: DSNs of databases other than the index's that rows come from, by the contracts' server.
     """
 
     standards: Standards | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
     readers: frozenset[str] = field(default_factory=frozenset)
     actor: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def setting_in_force(connection: Connection, actor: str | None = None) -> Setting:
+def setting_in_force(
+    connection: Connection, actor: str | None = None, sources: Mapping[str, str] | None = None
+) -> Setting:
     """The standards that the database has."""
     published = published_standards(connection)
-    return Setting(published.standards if published else None, actor=actor)
+    return Setting(published.standards if published else None, actor=actor, sources=sources or {})
 
 
 def make_plan(
@@ -133,12 +163,30 @@ def make_plan(
         contract = setting.standards.govern(contract)
     else:
         contract = ungoverned(contract)
-    return _Planner(connection, contract, embedder, rebuild, setting).plan()
+    source = source_of(contract, setting.sources)
+    if source == HOME:
+        return _Planner(connection, connection, contract, embedder, rebuild, setting).plan()
+    dsn = setting.sources[source]
+    with connect(dsn) as there:
+        require_prepared(there, source)
+        made = _Planner(connection, there, contract, embedder, rebuild, setting, source).plan()
+    return replace(made, source=source, source_dsn=dsn)
 
 
 class _Planner:
-    def __init__(self, connection: Connection, contract: Contract, embedder: Embedder, rebuild: bool, setting: Setting):
+    def __init__(
+        self,
+        connection: Connection,
+        there: Connection,
+        contract: Contract,
+        embedder: Embedder,
+        rebuild: bool,
+        setting: Setting,
+        source: str = HOME,
+    ):
         self._connection = connection
+        self._there = there
+        self._source = source
         self._contract = contract
         self._embedder = embedder
         self._rebuild = rebuild
@@ -176,7 +224,8 @@ class _Planner:
             existing = None
         begun = len(self._steps)
         if existing is None:
-            self._as_login(table_of.source_types_grant(contract))
+            if self._local or self._one("chunk_schema_owner", schema=contract.source.schema) is not None:
+                self._as_login(table_of.source_types_grant(contract))
             self._own(*table_of.create_schema(contract))
             self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
@@ -189,15 +238,16 @@ class _Planner:
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
         late = self._govern(published, existing, spec, held, clear, begun)
-        backfill = self._capture(again=suspended) or backfill
+        capture = self._capture(again=suspended)
+        backfill = backfill or capture.joins
         old: Contract | None = None
         changes: tuple[Change, ...] = ()
-        if self._steps or late or published is None or suspended or spec != published[1]:
+        if self._steps or late or published is None or suspended or capture.joins or spec != published[1]:
             old = Contract.from_spec(published[1]) if published is not None else None
             changes = diff(old, contract).changes if old is not None else ()
             self._publish(spec, backfill, late, old, changes, forget=existing is None)
         self._steps += late
-        self._summary += membership_hints(self._connection, contract)
+        self._around(capture)
         if backfill:
             self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(
@@ -211,7 +261,41 @@ class _Planner:
             tuple(self._drops),
             frozenset(self._new_roles),
             frozenset(self._new_readers),
+            rejoins=capture.joins and published is not None and not self._local,
         )
+
+    @property
+    def _local(self) -> bool:
+        """Whether the rows are in the index's own database."""
+        return self._source == HOME
+
+    def _capture(self, *, again: bool) -> SourceSteps:
+        """What lets the table's changes come, and be read: in the index's own database steps like the others."""
+        source = self._contract.source
+        if not self._local:
+            steps = source_steps(self._there, self._contract, self._source)
+            self._summary += steps.summary
+            return steps
+        joining = list(joins(self._connection, source.schema, source.table))
+        if joining or again:
+            # A table that was made anew has lost its grants.
+            self._as_login(*table_of.source_grants(self._contract))
+        if joining:
+            self._as_login(*joining)
+            self._summary.append(f"adds {source.schema}.{source.table} to the publication")
+        return SourceSteps((), (), (), bool(joining))
+
+    def _around(self, capture: SourceSteps) -> None:
+        """Of another database, what is done there before and after; of this one, what should be done."""
+        if self._local:
+            self._summary += membership_hints(self._connection, self._contract)
+            return
+        before = [Step(statement, as_owner=False, source=self._source) for statement in capture.before]
+        after = [Step(statement, as_owner=False, source=self._source) for statement in capture.after]
+        if self._steps:
+            # Rows that are committed there from now on are indexed under the contract that is in force here by then.
+            after.append(Step(_bind(queries("remote")["announce"], {}), as_owner=False, source=self._source))
+        self._steps = [*before, *self._steps, *after]
 
     def _govern(
         self,
@@ -236,7 +320,7 @@ class _Planner:
             late = [replace(step, locks=True) for step in (*self._steps[begun:], *policy_steps)]
             policy_steps, self._steps = [], self._steps[:begun]
         changes = published is None or existing is None or spec != published[1] or policy_change
-        if changes:
+        if changes and self._local:
             # Policies call the membership functions, and these read what the owner of the source grants.
             self._as_login(*table_of.source_grants(contract))
             self._own(*table_of.functions(contract), *guards(self._connection, contract))
@@ -244,7 +328,7 @@ class _Planner:
         self._own(*clear.creates(all_=existing is None))
         self._summary += clear.summary(all_=existing is None)
         if changes:
-            self._own(*table_of.grants(contract), *clear.grants())
+            self._own(*table_of.grants(contract, live=self._local), *clear.grants())
             if published is not None:
                 self._withdraw(Contract.from_spec(published[1]))
             dropping = len(self._steps)
@@ -253,28 +337,18 @@ class _Planner:
             del self._steps[dropping:]
         return late
 
-    def _capture(self, *, again: bool) -> bool:
-        """Sees that all changes of the table come and can be read; whether they did not before."""
-        source = self._contract.source
-        joining = list(joins(self._connection, source.schema, source.table))
-        if joining or again:
-            # A table that was made anew has lost its grants.
-            self._as_login(*table_of.source_grants(self._contract))
-        if joining:
-            self._as_login(*joining)
-            self._summary.append(f"adds {source.schema}.{source.table} to the publication")
-        return bool(joining)
-
     def _check(self) -> None:
         contract = self._contract
-        source = self._one("source_table", schema=contract.source.schema, table=contract.source.table)
+        self._check_server()
+        source = self._at_source("source_table", schema=contract.source.schema, table=contract.source.table)
         if source is None:
-            self._unfit([f"table {contract.source.schema}.{contract.source.table} does not exist"])
+            where = "" if self._local else f" on {self._source} ({place(self._there)})"
+            self._unfit([f"table {contract.source.schema}.{contract.source.table} does not exist{where}"])
             return
         problems = [
             *self._source_problems(source),
             *self._model_problems(),
-            *membership_problems(self._connection, contract),
+            *(membership_problems(self._connection, contract) if self._local else ()),
         ]
         owner = self._one("chunk_schema_owner", schema=contract.chunk_schema)
         if owner is not None and owner[0] != "tidegate_owner":
@@ -284,6 +358,7 @@ class _Planner:
             )
         taken = self._one(
             "source_taken",
+            source=self._source,
             schema=contract.source.schema,
             table=contract.source.table,
             product=contract.product,
@@ -293,6 +368,16 @@ class _Planner:
         problems += version_problems(self._connection, contract)
         self._unfit(problems)
 
+    def _check_server(self) -> None:
+        """A product stays with its database: the positions of another do not compare with those in its ledger."""
+        held = self._one("published_server", product=self._contract.product)
+        if held is None or held[0] == self._source:
+            return
+        if held[0] and held[0] not in self._setting.sources:
+            self._unfit([f'its rows come from "{held[0]}", whose DSN is not known here; set it in TIDEGATE_SOURCES'])
+        came, come = (f'"{name}"' if name else "the index's own database" for name in (held[0], self._source))
+        self._unfit([f"its rows come from {came}, now they would from {come}; publish them as another product"])
+
     def _source_problems(self, source: Sequence[Any]) -> Iterator[str]:
         contract = self._contract
         oid, kind, identity, row_security, owned, _ = source
@@ -300,23 +385,31 @@ class _Planner:
         if kind != "r":
             yield f"{name} is not an ordinary table (relkind {kind}); publish a table, or the partitions one by one"
         if not owned:
-            yield f'login "{self._connection.info.user}" does not own {name}; apply as its owner or a superuser'
-        actual = {
-            row[0]: (row[1], row[2]) for row in self._connection.execute(self._static["source_columns"], {"oid": oid})
-        }
+            yield f'login "{self._there.info.user}" does not own {name}; apply as its owner or a superuser'
+        actual = {row[0]: (row[1], row[2]) for row in self._there.execute(self._static["source_columns"], {"oid": oid})}
+        carried = {column.name for column in contract.carried_columns}
         for column in contract.columns:
             if column.name not in actual:
                 yield f"column {column.name} is not in {name}; there are: {', '.join(actual)}"
                 continue
-            type_, missing = self._required("type_name", type=column.physical_type)
+            type_, missing = self._at_source("type_name", type=column.physical_type) or ("", True)
             if missing:
                 yield f"column {column.name}: type {column.physical_type} does not exist in this database"
+            elif (
+                not self._local
+                and column.name in carried
+                and self._required("type_name", type=column.carried_type)[0] is None
+            ):
+                yield (
+                    f"column {column.name} stands beside the chunks, but its type {column.carried_type} does not exist "
+                    "in the index's database; create it there, too"
+                )
             elif _plain(type_) != _plain(actual[column.name][0]):
                 yield (
                     f"column {column.name} is {actual[column.name][0]} in {name}, "
                     f"the contract says {column.physical_type}"
                 )
-        key = self._required("source_key", oid=oid)[0]
+        key = (self._at_source("source_key", oid=oid) or [None])[0]
         wanted = [column.name for column in contract.key_columns]
         if key is None:
             yield (
@@ -330,7 +423,9 @@ class _Planner:
                 f"{name} has REPLICA IDENTITY NOTHING, so deletes are not captured; run "
                 f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT"
             )
-        if row_security:
+        if not self._local:
+            yield from remote_problems(contract, self._source, bool(row_security))
+        elif row_security:
             blind = [row[0] for row in self._connection.execute(self._static["blind_roles"], {"oid": oid})]
             if blind:
                 yield (
@@ -494,9 +589,12 @@ class _Planner:
         roles = withdrawal.withdrawn_roles(old, contract, there)
         for role in roles:
             self._summary.append(f"takes the chunk table from {role}, which no rule allows any more")
+        self._own(*withdrawal.withdraw_readers(contract, roles, live=self._local))
+        if not self._local:
+            return
         source = self._required("source_table", schema=contract.source.schema, table=contract.source.table)
         columns = [row[0] for row in self._connection.execute(self._static["source_columns"], {"oid": source[0]})]
-        self._own(*withdrawal.withdraw_readers(contract, roles), *withdrawal.drop_old_live_function(old, contract))
+        self._own(*withdrawal.drop_old_live_function(old, contract))
         self._as_login(*withdrawal.withdraw_columns(old, contract, columns))
 
     def _publish(
@@ -535,7 +633,8 @@ class _Planner:
                     "source_table": contract.source.table,
                     "chunk_schema": contract.chunk_schema,
                     "chunk_table": contract.table,
-                    "live_function": table_of.live_name(contract),
+                    "live_function": table_of.live_name(contract) if self._local else None,
+                    "source_server": self._source,
                     "key_columns": [column.name for column in contract.key_columns],
                     "model": contract.embedding.model,
                     "dimension": self._dimension,
@@ -576,6 +675,9 @@ class _Planner:
     def _one(self, name: str, **parameters: Any) -> Sequence[Any] | None:
         return self._connection.execute(self._static[name], parameters).fetchone()
 
+    def _at_source(self, name: str, **parameters: Any) -> Sequence[Any] | None:
+        return self._there.execute(self._static[name], parameters).fetchone()
+
     def _required(self, name: str, **parameters: Any) -> Sequence[Any]:
         row = self._one(name, **parameters)
         assert row is not None
@@ -586,6 +688,12 @@ class _Planner:
             raise ContractUnfit(
                 "\n".join(f"{self._contract.path}: {self._contract.product}: {text}" for text in problems)
             )
+
+
+def _text(step: Step, connection: Connection | None) -> str:
+    """The statement as text; one on another database says so."""
+    where = f"-- on {step.source}\n" if step.source else ""
+    return where + step.statement.as_string(connection)
 
 
 def _same(policy: Policy | None, comment: str | None) -> bool:

@@ -1,16 +1,18 @@
 """Plans as files: what an administrator reviewed is what runs, or nothing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tidegate.capture.stream import HOME
 from tidegate.contract.odcs import parse_contract
 from tidegate.contract.standards_file import parse_standards
 from tidegate.database import Connection
 from tidegate.errors import UsageError
 from tidegate.govern.matrix import Matrix
-from tidegate.govern.plan_set import PlanSet, Wanted, statements
+from tidegate.govern.plan_set import PlanSet, Statement, Wanted, statements
 
 FORMAT = 1
 Json = dict[str, Any]
@@ -18,10 +20,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan as read: what it wants, and per product the statements (text, as owner) that were reviewed."""
+    """A plan as read: what it wants, and per product the statements that were reviewed."""
 
     wanted: Wanted
-    statements: dict[str, list[tuple[str, bool]]]
+    statements: dict[str, list[Statement]]
 
 
 def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix]) -> Json:
@@ -53,8 +55,8 @@ def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix])
     }
 
 
-def read_plan_file(path: Path) -> PlanFile:
-    """Reads a plan.
+def read_plan_file(path: Path, sources: Mapping[str, str]) -> PlanFile:
+    """Reads a plan. `sources`: as in Wanted; a plan names them without their DSNs.
 
     Raises:
         UsageError: it is no plan of tidegate, or of another format.
@@ -70,6 +72,7 @@ def read_plan_file(path: Path) -> PlanFile:
             if document["standards"] is None
             else parse_standards(document["standards"].encode(), f"{path}: standards"),
             bool(document["rebuild"]),
+            sources,
         )
         planned = {each["product"]: _read(each["statements"]) for each in document["products"]}
         if document["standards_statements"]:
@@ -81,9 +84,9 @@ def read_plan_file(path: Path) -> PlanFile:
     return PlanFile(wanted, planned)
 
 
-def _statement(text: str, as_owner: bool) -> Json:
-    return {"sql": text, "as_owner": as_owner}
+def _statement(text: str, as_owner: bool, source: str) -> Json:
+    return {"sql": text, "as_owner": as_owner} | ({"source": source} if source else {})
 
 
-def _read(given: list[Json]) -> list[tuple[str, bool]]:
-    return [(each["sql"], each["as_owner"]) for each in given]
+def _read(given: list[Json]) -> list[Statement]:
+    return [(each["sql"], each["as_owner"], each.get("source", HOME)) for each in given]

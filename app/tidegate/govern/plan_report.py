@@ -1,5 +1,6 @@
 """A plan as people read it: what each product gets, and who sees more or less."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console
@@ -55,15 +56,16 @@ def plan_sql(connection: Connection, plans: PlanSet) -> Iterator[str]:
     """The statements in order, each product under its name, with the role that runs them."""
     ran = statements(connection, plans)
     for product, lines in ran.items():
-        yield f"-- {product}"
-        yield "BEGIN;"
-        as_owner = False
-        for text, owned in lines:
-            if owned != as_owner:
-                yield "SET LOCAL ROLE tidegate_owner;" if owned else "SET LOCAL ROLE NONE;"
-                as_owner = owned
-            yield f"{text.rstrip().rstrip(';')};"
-        yield "COMMIT;"
+        for source, part in itertools.groupby(lines, key=lambda line: line[2]):
+            yield f"-- {product}" + (f", on {source}" if source else "")
+            yield "BEGIN;"
+            as_owner = False
+            for text, owned, _ in part:
+                if owned != as_owner:
+                    yield "SET LOCAL ROLE tidegate_owner;" if owned else "SET LOCAL ROLE NONE;"
+                    as_owner = owned
+                yield f"{text.rstrip().rstrip(';')};"
+            yield "COMMIT;"
     for plan in plans.plans:
         if not plan.steps:
             yield f"-- {plan.contract.product}: nothing to do"

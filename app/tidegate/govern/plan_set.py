@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
+from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
 from tidegate.contract.finding import ContractErrors
 from tidegate.contract.standards import Standards
@@ -16,15 +17,20 @@ from tidegate.govern.standards import publish_statement, published_standards
 from tidegate.index.embedding.registry import Embedders
 from tidegate.sql import queries
 
+Statement = tuple[str, bool, str]
+"""Its text, whether tidegate_owner runs it, and the source that it runs on; HOME: the index's own database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be in force: contracts, and standards where they are to change. `rebuild`: where a change cannot be
-    made in place, chunk tables are made anew."""
+    made in place, chunk tables are made anew. `sources`: DSNs of databases other than the index's, by the contracts'
+    server."""
 
     contracts: tuple[Contract, ...]
     standards: Standards | None = None
     rebuild: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ def make_plans(connection: Connection, wanted: Wanted, embedders: Embedders) -> 
         named = {contract.product for contract in contracts}
         published = known_contracts(connection).values()
         contracts += [contract for contract in published if contract.product not in named]
-    setting = Setting(standards or (in_force.standards if in_force else None))
+    setting = Setting(standards or (in_force.standards if in_force else None), sources=wanted.sources)
     plans: list[Plan] = []
     misfits: list[str] = []
     for contract in contracts:
@@ -112,23 +118,26 @@ def _plan(connection: Connection, contract: Contract, embedders: Embedders, rebu
     return make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild, setting=setting)
 
 
-def require_unchanged(connection: Connection, planned: Mapping[str, Sequence[tuple[str, bool]]], now: PlanSet) -> None:
+def require_unchanged(connection: Connection, planned: Mapping[str, Sequence[Statement]], now: PlanSet) -> None:
     """Raises PlanOutdated unless `now` runs exactly the statements that were planned, per product."""
     fresh = statements(connection, now)
     for product in (*planned, *(name for name in fresh if name not in planned)):
         before, after = list(planned.get(product, ())), list(fresh.get(product, ()))
         if before != after:
-            raise PlanOutdated(difference(product, [text for text, _ in before], [text for text, _ in after]))
+            raise PlanOutdated(difference(product, [each[0] for each in before], [each[0] for each in after]))
 
 
-def statements(connection: Connection, plans: PlanSet) -> dict[str, list[tuple[str, bool]]]:
-    """The statements of each product (`standards` for these), with whether tidegate_owner runs them."""
+def statements(connection: Connection, plans: PlanSet) -> dict[str, list[Statement]]:
+    """The statements of each product (`standards` for these), with whether tidegate_owner runs them, and the source
+    that they run on where that is another database."""
     found = {
-        plan.contract.product: [(step.statement.as_string(connection), step.as_owner) for step in plan.steps]
+        plan.contract.product: [
+            (step.statement.as_string(connection), step.as_owner, step.source) for step in plan.steps
+        ]
         for plan in plans.changing
     }
     first = plans.standards_statement()
-    return found if first is None else {"standards": [(first.as_string(connection), True)], **found}
+    return found if first is None else {"standards": [(first.as_string(connection), True, HOME)], **found}
 
 
 def apply_plans(
@@ -151,7 +160,7 @@ def apply_plans(
             connection.execute("SET LOCAL ROLE tidegate_owner")
             connection.execute(statement)
     in_force = published_standards(connection)
-    setting = Setting(in_force.standards if in_force else None)
+    setting = Setting(in_force.standards if in_force else None, sources=plans.wanted.sources)
 
     def apply(plan: Plan) -> Applied:
         def again() -> Plan:

@@ -15,12 +15,14 @@ def withdrawn_roles(old: Contract, new: Contract, existing: Collection[str]) -> 
     return tuple(role for role in reading_roles(old) if role not in kept and role in existing)
 
 
-def withdraw_readers(new: Contract, roles: Collection[str]) -> Iterator[Statement]:
-    """Takes chunk table and live check from these roles."""
+def withdraw_readers(new: Contract, roles: Collection[str], *, live: bool = True) -> Iterator[Statement]:
+    """Takes chunk table and live check, where there is one, from these roles."""
     if roles:
         names = sql.SQL(", ").join(map(sql.Identifier, roles))
         yield sql.SQL("REVOKE ALL ON {} FROM {}").format(chunk_table(new), names)
-        yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(sql.SQL(", ").join(live_signatures(new)), names)
+        if live:
+            checks = sql.SQL(", ").join(live_signatures(new))
+            yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(checks, names)
 
 
 def withdraw_columns(old: Contract, new: Contract, source_columns: Collection[str]) -> Iterator[Statement]:

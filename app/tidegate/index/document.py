@@ -55,4 +55,7 @@ def document_hash(embedding: Embedding, text: str) -> bytes:
 
 def hash_prefix(embedding: Embedding) -> bytes:
     """What of a document's hash is not its text: the model, and how it is cut."""
-    return f"{embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00".encode()
+    settings = f"{embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00"
+    if embedding.chunk_min is not None or embedding.chunk_target is not None:
+        settings += f"{embedding.chunk_min}\x00{embedding.chunk_target}\x00"
+    return settings.encode()

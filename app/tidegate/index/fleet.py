@@ -1,20 +1,16 @@
 """The workers that share the streams of an index: what each says of itself, and what one of them does for all."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-import psycopg
 
 from tidegate.capture.partitioning import marks
 from tidegate.capture.position import Lsn, lsn_text
 from tidegate.capture.source import Source
 from tidegate.capture.stream import HOME, Stream
-from tidegate.database import Connection, connect
-from tidegate.index.lane import BULK_HIGH, BULK_LOW
+from tidegate.database import Connection
+from tidegate.index.backfill import Backfills
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -61,7 +57,7 @@ class Fleet:
     report_of: Callable[[], WorkerReport]
     _leads_on: Connection | None = None
     _known: dict[str, int] = field(default_factory=dict)
-    _paused: bool = False
+    _backfills: Backfills = field(default_factory=lambda: Backfills(HOME))
 
     def report(self, connection: Connection, bulk_waiting: int) -> bool:
         """Writes down how this worker is. Returns whether it keeps the house of all."""
@@ -100,26 +96,28 @@ class Fleet:
         return True
 
     def keep(self, connection: Connection) -> tuple[list[int], list[tuple[str, str]]]:
-        """What the leader does for all: asks for backfills, holds them back while workers are behind.
+        """What the leader does for the index's own database; source_keeper.py has what it does for others.
 
         Returns:
-            The products whose backfill has been read and is written, whatever partitions and workers it came by;
-            and the tables (schema, table) that are about to be read.
+            The products whose backfill has been read and is written; and the tables (schema, table) that are about
+            to be read.
         """
-        asked = self._ask_for_backfills(connection)
-        self._regulate_backfill(connection)
-        return [row[0] for row in connection.execute(queries("stream")["scans_finished"]).fetchall()], asked
+        asked = self._backfills.ask(connection, connection)
+        self._backfills.regulate(connection, connection)
+        return self._backfills.finished(connection), asked
 
     def scanned(self, connection: Connection, source: str, product_id: int) -> None:
         """Notes that Debezium has read a table to its end.
 
         Every row that it read is in the stream before what is committed from now on; so the backfill is written
-        when every partition is finished up to here.
+        when every partition is finished up to here. Another server is asked where that is by who keeps its house.
         """
-        with self.on_source(connection, source) as there:
-            row = there.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
-        assert row is not None
-        connection.execute(queries("stream")["scan_add"], {"product_id": product_id, "lsn": row[0]})
+        place: str | None = None
+        if source == HOME:
+            row = connection.execute(queries("remote")["here"]).fetchone()
+            assert row is not None
+            place = row[0]
+        connection.execute(queries("stream")["scan_add"], {"product_id": product_id, "lsn": place})
 
     def settled(self, connection: Connection, product_id: int) -> None:
         """The product's backfill is done, and said to be."""
@@ -129,72 +127,24 @@ class Fleet:
         """This worker ends."""
         connection.execute(queries("stream")["worker_gone"], {"worker": self.worker})
 
-    def on_source(self, connection: Connection, source: str) -> "_Borrowed":
-        """A connection to the source: `connection` itself, where that is the index's own database."""
-        return _Borrowed(connection, None if source == HOME else self.sources[source].dsn)
+    @property
+    def leads(self) -> bool:
+        """Whether it keeps the house of all."""
+        return self._leads_on is not None and not self._leads_on.closed
+
+    @property
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each source has, as far as the leader knows."""
+        return self._known
 
     def _set_streams(self, connection: Connection, counts: Mapping[str, int]) -> None:
         for name, partitions in counts.items():
             if self._known.get(name) != partitions:
                 set_stream(connection, name, "kafka", partitions, marks(self.sources[name].prefix, partitions).prefixes)
-                with self.on_source(connection, name) as there:
-                    set_heartbeats(there, self.sources[name].prefix, partitions)
+                if name == HOME:
+                    set_heartbeats(connection, self.sources[name].prefix, partitions)
                 self._known[name] = partitions
                 log.info("partitions", extra={"source": name, "partitions": partitions})
-
-    def _ask_for_backfills(self, connection: Connection) -> list[tuple[str, str]]:
-        """The signal first: if this worker ends in between, the table is read twice, not never."""
-        static = queries("stream")
-        streaming = {row[0] for row in connection.execute(static["streaming"]).fetchall()}
-        wanted: dict[str, dict[int, str]] = {}
-        asked = []
-        for product_id, source, schema, table in connection.execute(static["backfills_wanted"]).fetchall():
-            if source in streaming and source in self.sources:
-                wanted.setdefault(source, {})[product_id] = f"{schema}.{table}"
-                asked.append((schema, table))
-        for source, tables in wanted.items():
-            # What an earlier backfill left to be waited for says nothing of this one. Before the signal: a small
-            # table is read to its end before the next statement here.
-            connection.execute(static["scans_forget"], {"product_ids": list(tables)})
-            with self.on_source(connection, source) as there:
-                signal(there, "execute-snapshot", {"type": "incremental", "data-collections": list(tables.values())})
-            connection.execute(static["backfills_begun"], {"product_ids": list(tables)})
-            log.info("backfill asked for", extra={"source": source, "tables": list(tables.values())})
-        return asked
-
-    def _regulate_backfill(self, connection: Connection) -> None:
-        """Pauses Debezium's reading of tables while many rows wait: live changes come by the same partitions."""
-        row = connection.execute(queries("stream")["bulk_waiting"]).fetchone()
-        assert row is not None
-        waiting, workers = row
-        if not self._paused and waiting > BULK_HIGH * workers:
-            kind = "pause-snapshot"
-        elif self._paused and waiting < BULK_LOW * workers:
-            kind = "resume-snapshot"
-        else:
-            return
-        for source in self._known:
-            with self.on_source(connection, source) as there:
-                signal(there, kind, {"type": "incremental"})
-        self._paused = not self._paused
-
-
-class _Borrowed:
-    """A context with a connection: a given one, or one that is made for it and closed."""
-
-    def __init__(self, given: Connection, dsn: str | None):
-        self._given, self._dsn = given, dsn
-        self._own: Connection | None = None
-
-    def __enter__(self) -> Connection:
-        if self._dsn is None:
-            return self._given
-        self._own = connect(self._dsn, application="tidegate worker")
-        return self._own
-
-    def __exit__(self, *_: object) -> None:
-        if self._own is not None:
-            self._own.close()
 
 
 def set_stream(connection: Connection, source: str, transport: str, partitions: int, prefixes: Sequence[str]) -> None:
@@ -215,8 +165,3 @@ def set_heartbeats(connection: Connection, prefix: str, partitions: int) -> None
     with connection.transaction():
         connection.execute(static["heartbeats_forget"], parameters)
         connection.execute(static["heartbeats_add"], parameters)
-
-
-def signal(connection: psycopg.Connection[Any], kind: str, data: Mapping[str, Any]) -> None:
-    """A signal to Debezium, on the source that it reads."""
-    connection.execute(queries("worker")["backfill_signal"], {"type": kind, "data": json.dumps(data)})

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +14,13 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tidegate.capture.change_event import ChangeEvent, Operation
-from tidegate.capture.position import Position, lsn
+from tidegate.capture.position import Position
 from tidegate.errors import TerminalError
+from tidegate.index.chunk_diff import Kept, StoredChunks, match, text_hash
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
 from tidegate.index.product import Product, Values, Violation
+from tidegate.index.source_reader import SourceAway, SourceReader
 from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
 from tidegate.sql import queries
 
@@ -49,12 +51,24 @@ class Item:
 
 @dataclass(slots=True)
 class Planned:
-    """A row that needs embedding."""
+    """A row whose document is new.
+
+    Attributes:
+        base: the ledger's position of what is stored of the row; None: nothing is.
+        kept: the stored chunks that stay, by their new number; they need no vector.
+    """
 
     item: Item
     values: Values
     hash: bytes
     chunks: list[str]
+    base: Position | None
+    kept: Kept = field(default_factory=dict)
+
+    @property
+    def texts(self) -> list[str]:
+        """The chunks whose vectors are to be had."""
+        return [text for number, text in enumerate(self.chunks) if number not in self.kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,7 @@ class Indexer:
 
     Args:
         bulk: embed for throughput, behind the live changes.
+        reader: reads rows from their source, wherever that is.
         searchable: told of each product's live rows when they are searchable, for the freshness figures.
     """
 
@@ -81,6 +96,7 @@ class Indexer:
         bulk: bool,
         max_document_chars: int,
         attempts: int,
+        reader: SourceReader | None = None,
         searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
     ):
         self._embedder = embedder
@@ -90,9 +106,14 @@ class Indexer:
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
         self._max_document_chars = max_document_chars
         self._attempts = attempts
+        self._reader = reader or SourceReader({})
         self._searchable = searchable
-        self._writers: dict[int, tuple[Product, ChunkWriter]] = {}
+        self._writers: dict[int, tuple[Product, ChunkWriter, StoredChunks]] = {}
         self._static = queries("worker")
+
+    def close(self) -> None:
+        """Closes its connections to sources on other servers."""
+        self._reader.close()
 
     def process(
         self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]] = ()
@@ -130,16 +151,17 @@ class Indexer:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
         bulk: list[Item] = []
+        again: list[Item] = []
         for product, rows in _by_product(items):
             for item in rows:
                 if item.event.operation is Operation.TRUNCATE:
                     self._truncate(connection, product, item)
             keyed = [item for item in rows if item.key is not None]
-            self._decide(connection, product, keyed, ready, planned, bulk)
-        again: list[Item] = []
+            self._decide(connection, product, keyed, ready, planned, bulk, again)
         if planned:
             self._write(connection, ready, ())
             ready = []
+            self._keep_what_stays(connection, planned)
         parts = list(_slices(planned, self._slice_chunks))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
             for number, embedded in enumerate(slices, 1):
@@ -159,6 +181,7 @@ class Indexer:
         ready: list[tuple[Item, RowWrite]],
         planned: list[Planned],
         bulk: list[Item],
+        again: list[Item],
     ) -> None:
         """Sorts a product's items: nothing to do, ready to write, or to be embedded first."""
         known = self._known(connection, product, [item.key for item in items if item.key is not None])
@@ -181,7 +204,12 @@ class Indexer:
         if not unread:
             return
         try:
-            rows = product.read(connection, [item.key for item in unread if item.key is not None])
+            rows = self._reader.read(connection, product, [item.key for item in unread if item.key is not None])
+        except SourceAway as away:
+            for item in unread:
+                if not self._try_again(item, again):
+                    ready.append((item, _parked(item, away, retry_in=RETRY_PARKED)))
+            return
         except Violation as violation:
             ready.extend((item, _parked(item, violation)) for item in unread)
             return
@@ -197,6 +225,16 @@ class Indexer:
             except TerminalError as error:
                 ready.append((item, _parked(item, error)))
 
+    def _keep_what_stays(self, connection: Connection, planned: Sequence[Planned]) -> None:
+        """Finds the chunks that are in the index already, so that only the others are embedded."""
+        for product in {plan.item.product.product_id: plan.item.product for plan in planned}.values():
+            changed = [p for p in planned if p.item.product is product and p.base is not None]
+            if not changed:
+                continue
+            stored = self._stored(product).of(connection, [_key_values(plan.item) for plan in changed])
+            for plan, chunks in zip(changed, stored, strict=True):
+                plan.kept = match(chunks, [text_hash(text) for text in plan.chunks])
+
     def _known(
         self, connection: Connection, product: Product, keys: Sequence[str]
     ) -> dict[str, tuple[Position, bytes | None, str, int]]:
@@ -205,7 +243,7 @@ class Indexer:
         rows = connection.execute(
             self._static["ledger_lookup"], {"product_id": product.product_id, "keys": list(keys)}
         ).fetchall()
-        return {row[0]: (_position(row[1]), row[2], row[3], row[4]) for row in rows}
+        return {row[0]: (Position.of(row[1]), row[2], row[3], row[4]) for row in rows}
 
     def _plan(
         self,
@@ -230,7 +268,8 @@ class Indexer:
             return
         chunks = product.splitter.chunks(text)
         if chunks:
-            planned.append(Planned(item, values, digest, chunks))
+            base = entry[0] if entry is not None and entry[2] == "indexed" and entry[3] else None
+            planned.append(Planned(item, values, digest, chunks, base))
         else:
             vectors = _no_vectors(product.dimension)
             ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest, vectors=vectors)))
@@ -254,8 +293,9 @@ class Indexer:
         """The planned rows with their vectors; rows whose model does not answer go to `again`, or are parked."""
         if not planned:
             return []
+        texts = [text for plan in planned for text in plan.texts]
         try:
-            vectors = self._embed([text for plan in planned for text in plan.chunks])
+            vectors = self._embed(texts) if texts else _no_vectors(planned[0].item.product.dimension)
             self._check(planned[0].item.product, vectors)
         except EmbedderUnavailable as error:
             return [
@@ -272,7 +312,7 @@ class Indexer:
         rows = []
         start = 0
         for plan in planned:
-            end = start + len(plan.chunks)
+            end = start + len(plan.texts)
             row = _row(
                 Kind.INDEX,
                 plan.item,
@@ -280,6 +320,8 @@ class Indexer:
                 document_hash=plan.hash,
                 chunks=plan.chunks,
                 vectors=vectors[start:end],
+                kept=plan.kept,
+                base=plan.base,
                 chunk_count=len(plan.chunks),
             )
             rows.append((plan.item, row))
@@ -364,10 +406,16 @@ class Indexer:
         log.info("truncated", extra={"product": product.contract.product})
 
     def _writer(self, product: Product) -> ChunkWriter:
+        return self._tools(product)[1]
+
+    def _stored(self, product: Product) -> StoredChunks:
+        return self._tools(product)[2]
+
+    def _tools(self, product: Product) -> tuple[Product, ChunkWriter, StoredChunks]:
         held = self._writers.get(product.product_id)
         if held is None or held[0] is not product:
-            self._writers[product.product_id] = held = (product, ChunkWriter(product))
-        return held[1]
+            self._writers[product.product_id] = held = (product, ChunkWriter(product), StoredChunks(product))
+        return held
 
 
 def _by_product(items: Sequence[Item]) -> list[tuple[Product, list[Item]]]:
@@ -384,7 +432,7 @@ def _slices(planned: Sequence[Planned], chunks: int) -> Iterator[list[Planned]]:
     size = 0
     for plan in planned:
         part.append(plan)
-        size += len(plan.chunks)
+        size += len(plan.texts)
         if size >= chunks:
             yield part
             part, size = [], 0
@@ -408,15 +456,19 @@ def _is_old(item: Item, known: Mapping[str, tuple[Position, bytes | None, str, i
 
 def _row(kind: Kind, item: Item, **fields: Any) -> RowWrite:
     assert item.key is not None
-    assert item.event.key is not None
     return RowWrite(
         kind=kind,
         key=item.key,
-        key_values=tuple(str(item.event.key[name]) for name in item.product.key_names),
+        key_values=_key_values(item),
         position=item.event.position,
         committed_at=item.event.committed_at,
         **fields,
     )
+
+
+def _key_values(item: Item) -> tuple[str, ...]:
+    assert item.event.key is not None
+    return tuple(str(item.event.key[name]) for name in item.product.key_names)
 
 
 def _parked(item: Item, error: Exception, *, kind: str | None = None, retry_in: timedelta | None = None) -> RowWrite:
@@ -425,6 +477,8 @@ def _parked(item: Item, error: Exception, *, kind: str | None = None, retry_in: 
             kind = "violation"
         elif isinstance(error, (EmbedderUnavailable, TextRefused)):
             kind = "embedding"
+        elif isinstance(error, SourceAway):
+            kind = "source"
         else:
             kind = "document"
     return _row(Kind.PARK, item, reason=Reason(kind, str(error), retry_in))
@@ -434,11 +488,6 @@ def _refusal(error: psycopg.Error) -> str:
     """What Postgres said, without the values that it quotes."""
     primary = (error.diag.message_primary or "").split(":")[0]
     return f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
-
-
-def _position(text: str) -> Position:
-    after_commit, change = text.strip("{}").split(",")
-    return Position(lsn(after_commit), lsn(change))
 
 
 def _no_vectors(dimension: int) -> Vectors:
@@ -454,6 +503,6 @@ def parked_event(product: Product, key: str, position: str) -> ChangeEvent:
         operation=Operation.UPSERT,
         key=json.loads(key),
         row=None,
-        position=_position(position),
+        position=Position.of(position),
         committed_at=datetime.now(UTC),
     )

@@ -270,6 +270,7 @@ class Lane:
                 self._changed.notify_all()
         if connection is not None:
             connection.close()
+        indexer.close()
 
     def _end_backfill(self, scanned: Scanned) -> None:
         """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would. What

@@ -59,7 +59,9 @@ class Product:
     @cached_property
     def splitter(self) -> Splitter:
         embedding = self.contract.embedding
-        return self.embedder.splitter(embedding.chunk_tokens, embedding.chunk_overlap)
+        return self.embedder.splitter(
+            embedding.chunk_tokens, embedding.chunk_overlap, embedding.chunk_min, embedding.chunk_target
+        )
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:
@@ -112,40 +114,60 @@ class Product:
             return None
         return {name: value_text(row[name], types[name]) for name in self.needed}
 
+    def guard(self, connection: psycopg.Connection) -> None:
+        """For this transaction on the source: refuses what the live check refuses, so that the source's owner has no
+        code run with the worker's rights. A source on another server has no row-level security that was accepted."""
+        if self.source == HOME:
+            connection.execute(queries("worker")["guard_reads"], {"product_id": self.product_id})
+        else:
+            connection.execute(queries("remote")["guard_reads"])
+
+    def key_match(self, keys: Sequence[str]) -> tuple[sql.Composed, list[Any]]:
+        """`unnest(…) AS n (key, key_0, …)` of these keys and its parameters, for statements on the source as `s`
+        (see `matches`)."""
+        parsed = [json.loads(key) for key in keys]
+        types = self.contract.column_types
+        arrays: list[Any] = [[_text(key[name]) for key in parsed] for name in self.key_names]
+        rows = sql.SQL("unnest(%s::text[], {}) AS n (key, {})").format(
+            sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name])) for name in self.key_names),
+            sql.SQL(", ").join(self._asked),
+        )
+        return rows, [list(keys), *arrays]
+
+    @property
+    def matches(self) -> sql.Composed:
+        """Whether a row `s` of the source is the one that a row `n` of `key_match` names."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("s.{} = n.{}").format(sql.Identifier(name), place)
+            for name, place in zip(self.key_names, self._asked, strict=True)
+        )
+
+    @property
+    def _asked(self) -> list[sql.Identifier]:
+        return [sql.Identifier(f"key_{number}") for number, _ in enumerate(self.key_names)]
+
     def read(self, connection: psycopg.Connection, keys: Sequence[str]) -> dict[str, Values]:
         """The needed columns of these rows as they are in the source now; rows that are gone are left out.
 
         Args:
+            connection: to the source.
             keys: as `key_text` writes them.
 
         Raises:
             Violation: the table, or a contract column of it, is not there or may not be read.
         """
         names = sorted(self.needed)
-        parsed = [json.loads(key) for key in keys]
-        types = self.contract.column_types
-        arrays: list[Any] = [[_text(key[name]) for key in parsed] for name in self.key_names]
-        asked = [sql.Identifier(f"key_{number}") for number, _ in enumerate(self.key_names)]
-        statement = sql.SQL(
-            "SELECT n.key, {columns} FROM {source} AS s "
-            "JOIN unnest(%s::text[], {arrays}) AS n (key, {asked}) ON {match}"
-        ).format(
-            columns=sql.SQL(", ").join(sql.SQL("s.{}::text").format(sql.Identifier(name)) for name in names),
-            source=self.source_table,
-            arrays=sql.SQL(", ").join(
-                sql.SQL("%s::text[]::{}[]").format(sql.SQL(types[name])) for name in self.key_names
-            ),
-            asked=sql.SQL(", ").join(asked),
-            match=sql.SQL(" AND ").join(
-                sql.SQL("s.{} = n.{}").format(sql.Identifier(name), place)
-                for name, place in zip(self.key_names, asked, strict=True)
-            ),
+        rows, parameters = self.key_match(keys)
+        statement = sql.SQL("SELECT n.key, {} FROM {} AS s JOIN {} ON {}").format(
+            sql.SQL(", ").join(sql.SQL("s.{}::text").format(sql.Identifier(name)) for name in names),
+            self.source_table,
+            rows,
+            self.matches,
         )
         try:
             with connection.transaction():
-                # As the live check refuses them: the source's owner must not have code run with the worker's rights.
-                connection.execute(queries("worker")["guard_reads"], {"product_id": self.product_id})
-                rows = connection.execute(statement, [list(keys), *arrays]).fetchall()
+                self.guard(connection)
+                found = connection.execute(statement, parameters).fetchall()
         except (
             psycopg.errors.UndefinedColumn,
             psycopg.errors.UndefinedTable,
@@ -153,7 +175,7 @@ class Product:
             psycopg.errors.InsufficientPrivilege,
         ) as error:
             raise Violation(self._unreadable(connection, error)) from None
-        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
 
     def _unreadable(self, connection: psycopg.Connection, error: psycopg.Error) -> str:
         source = self.contract.source

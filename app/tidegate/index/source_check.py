@@ -6,6 +6,7 @@ Each of these lets changes go by unseen, or makes them unreadable: so the produc
 from collections.abc import Sequence
 from typing import Any
 
+from tidegate.capture.source import Source
 from tidegate.database import Connection
 from tidegate.index.product import Product
 from tidegate.sql import queries
@@ -52,17 +53,19 @@ def source_troubles(there: Connection, products: Sequence[Product]) -> dict[int,
     return found
 
 
-def slot_trouble(there: Connection, slot: str) -> str | None:
-    """What is wrong with the slot of a source whose changes have come before; with the way out."""
-    row = there.execute(queries("source_check")["slot"], {"slot": slot}).fetchone()
+def slot_trouble(home: Connection, there: Connection, source: Source) -> str | None:
+    """What is wrong with the slot of a source whose changes have come through Kafka; with the way out."""
+    row = there.execute(queries("source_check")["slot"], {"slot": source.slot}).fetchone()
     if row == (True,):
         return None
-    if row is None and there.execute(queries("source_check")["was_read"]).fetchone() != (True,):
+    was_read = home.execute(queries("source_check")["was_read"], {"source": source.name}).fetchone() == (True,)
+    if row is None and not was_read:
         return None
+    command = "tidegate recover-slot" + (f" --source {source.name}" if source.name else "")
     how = "is gone" if row is None else "was invalidated: the server removed WAL that it needed"
     return (
-        f'replication slot "{slot}" {how}; the changes since are lost. Run "tidegate connect delete", '
-        '"tidegate recover-slot" and "tidegate connect apply": that starts a new one and reads all products again'
+        f'replication slot "{source.slot}" {how}; the changes since are lost. Run "tidegate connect delete", '
+        f'"{command}" and "tidegate connect apply": that starts a new one and reads all products again'
     )
 
 

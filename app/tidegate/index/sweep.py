@@ -8,6 +8,8 @@ from tidegate.index.clear_values import ClearWriter
 from tidegate.index.product import Product
 from tidegate.sql import queries
 
+PAGE = 1_000
+
 
 def sweep(connection: Connection, product: Product) -> int | None:
     """Removes the product's chunks without a source row, and notes their keys as deleted. Returns how many rows;
@@ -30,6 +32,56 @@ def sweep(connection: Connection, product: Product) -> int | None:
         }
         ClearWriter(product).sweep(cursor)
         cursor.execute(queries("worker")["ledger_forget"], {**parameters, "keys": list(keys)})
+    return len(keys)
+
+
+def sweep_remote(connection: Connection, there: Connection, product: Product) -> int | None:
+    """The same where the source is another database, a page of keys at a time. Returns how many rows; None where the
+    index has been dropped.
+
+    The index is looked at first, then the source: a row that is not there any more goes, unless something was written
+    of it since that look, which then was committed later than what the look saw. A re-insert that comes after has a
+    later position than the ledger keeps.
+
+    Raises:
+        psycopg.Error: one of the two databases is away, or the source cannot be read; what was swept stays swept.
+    """
+    static = queries("remote")
+    swept, after = 0, ""
+    while True:
+        page = {"product_id": product.product_id, "after": after, "rows": PAGE}
+        known: dict[str, str] = dict(connection.execute(static["indexed_page"], page).fetchall())
+        if not known:
+            return swept
+        after = list(known)[-1]
+        rows, parameters = product.key_match(list(known))
+        statement = sql.SQL("SELECT n.key FROM {} WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {})").format(
+            rows, product.source_table, product.matches
+        )
+        with there.transaction():
+            product.guard(there)
+            gone = [row[0] for row in there.execute(statement, parameters)]
+        if gone:
+            removed = _remove(connection, product, {key: known[key] for key in gone})
+            if removed is None:
+                return None
+            swept += removed
+
+
+def _remove(connection: Connection, product: Product, positions: dict[str, str]) -> int | None:
+    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        parameters = {"product_id": product.product_id, "keys": list(positions), "positions": list(positions.values())}
+        cursor.execute(queries("worker")["share_product"], parameters)
+        place = cursor.execute(queries("worker")["product_place"], parameters).fetchone()
+        if place is None:
+            return None
+        product = product.at(place["chunk_schema"])
+        keys = [row["key"] for row in cursor.execute(queries("remote")["still_at"], parameters).fetchall()]
+        rows, values = product.key_match(keys)
+        chunks = sql.SQL("DELETE FROM {} AS s USING {} WHERE {}").format(product.chunk_table, rows, product.matches)
+        cursor.execute(chunks, values)
+        ClearWriter(product).sweep(cursor)
+        cursor.execute(queries("worker")["ledger_forget"], {"product_id": product.product_id, "keys": keys})
     return len(keys)
 
 

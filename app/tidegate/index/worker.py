@@ -14,18 +14,22 @@ from tidegate.capture.acknowledgement import Finishes, Shares
 from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
 from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
+from tidegate.capture.source import Source
 from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
+from tidegate.index.backfill import signal
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.index.embedding.registry import Embedders
-from tidegate.index.fleet import Fleet, signal
+from tidegate.index.fleet import Fleet
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
 from tidegate.index.routes import Routes
 from tidegate.index.source_check import slot_trouble, source_troubles, suspend_source
-from tidegate.index.sweep import sweep
+from tidegate.index.source_keeper import SourceKeeper
+from tidegate.index.source_reader import SourceReader
+from tidegate.index.sweep import sweep, sweep_remote
 from tidegate.index.vector_index import build_wanted
 from tidegate.index.write import RowWrite
 from tidegate.observe.freshness import FreshnessHistogram
@@ -39,6 +43,7 @@ CATALOG_BEAT = 2
 """The row of tidegate.heartbeat that `apply` touches, beside those of partitioning.py. A message could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
+_KEEPER_S = 10.0
 
 
 class BackfillObserver(Protocol):
@@ -72,6 +77,7 @@ class Worker:
         self._acknowledgements = acknowledgements
         self._shares = Shares(acknowledgements)
         self._fleet = fleet
+        self._home = Source(HOME, dsn, "", "") if fleet is None else fleet.sources[HOME]
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
         self._loading = threading.Lock()
@@ -85,13 +91,23 @@ class Worker:
         self._house = threading.Thread(target=self._keep_house, name="house", daemon=True)
         self._builder: threading.Thread | None = None
         self._backfills_checked = False
-        self._last_beat: datetime | None = None
+        self._last_beats: dict[str, datetime | None] = {}
+        self._keepers = [] if fleet is None else self._keepers_of(fleet)
+
+    def _keepers_of(self, fleet: Fleet) -> list[SourceKeeper]:
+        return [
+            SourceKeeper(source, fleet, self, self._connect_worker, self._stopping)
+            for name, source in fleet.sources.items()
+            if name != HOME
+        ]
 
     def start(self) -> None:
         """Reads the catalog and starts a lane for every model. Call before the engine starts."""
         with self._connect_worker() as connection:
             self._load_catalog(connection)
         self._house.start()
+        for keeper in self._keepers:
+            keeper.start()
 
     @property
     def streaming(self) -> bool:
@@ -116,6 +132,8 @@ class Worker:
             lane.stop()
         if self._house.is_alive():
             self._house.join()
+        for keeper in self._keepers:
+            keeper.join(_KEEPER_S)
 
     @property
     def bulk_waiting(self) -> int:
@@ -186,9 +204,9 @@ class Worker:
     def _receive_beat(self, event: ChangeEvent) -> None:
         """Reads the catalog again where `apply` says so; its beat comes in each partition, of one commit."""
         beat = (event.key or {}).get("heartbeat_id") if event.table == "heartbeat" else None
-        if (beat == CATALOG_BEAT or beat in CATALOG_BEATS) and event.committed_at != self._last_beat:
+        if (beat == CATALOG_BEAT or beat in CATALOG_BEATS) and event.committed_at != self._last_beats.get(event.source):
             self._reload_catalog()
-            self._last_beat = event.committed_at
+            self._last_beats[event.source] = event.committed_at
 
     def _receive_scanned(self, number: int, event: TableScanned) -> None:
         products = self._products_of((event.source, event.schema, event.table), backfill=True)
@@ -260,6 +278,7 @@ class Worker:
                 bulk=bulk,
                 max_document_chars=self._settings.max_document_chars,
                 attempts=self._settings.embedding_attempts,
+                reader=SourceReader(self._settings.sources),
                 searchable=self._searchable,
             )
             for bulk in (False, True)
@@ -308,9 +327,39 @@ class Worker:
                 pause = min(pause * 2, 15.0)
         return False
 
-    def _backfill_done(self, product: Product) -> None:
+    def asked(self, connection: Connection, tables: Sequence[tuple[str, str]]) -> None:
+        """See source_keeper.py, House; as the next two."""
+        if self._backfills is not None:
+            self._backfills.asked(connection, tables)
+
+    def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
+        assert self._fleet is not None
+        for product in self._by_id(product_id):
+            self._backfill_done(product, there)
+        self._fleet.settled(connection, product_id)
+
+    def check(self, home: Connection, there: Connection, source: Source) -> None:
+        """Suspends products whose source was altered so that changes would go by unseen, or could not be read."""
+        # Without a fleet the engine finds out that its slot is lost.
+        lost = slot_trouble(home, there, source) if self._fleet is not None else None
+        if lost is not None:
+            suspend_source(home, source.name, lost)
+        products = {product.product_id: product for product in self._routes.working if product.source == source.name}
+        troubles = source_troubles(there, list(products.values()))
+        if not troubles:
+            return
+        # Not by a contract that was replaced a moment ago: the new one may know of what was altered.
+        rows = home.execute(self._static["versions"], {"product_ids": list(troubles)}).fetchall()
+        for product_id, version in rows:
+            if products[product_id].contract.version == version:
+                self._suspend(products[product_id], troubles[product_id])
+
+    def _by_id(self, product_id: int) -> list[Product]:
+        return [product for product in self._routes.all if product.product_id == product_id]
+
+    def _backfill_done(self, product: Product, there: Connection | None = None) -> None:
         with self._connect_worker() as connection:
-            ghosts = sweep(connection, product)
+            ghosts = sweep(connection, product) if there is None else sweep_remote(connection, there, product)
             if ghosts is None:
                 return
             log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
@@ -352,10 +401,10 @@ class Worker:
             if not leads or self._stopping.is_set():
                 return
             finished, asked = self._fleet.keep(connection)
-            if asked and self._backfills is not None:
-                self._backfills.asked(connection, asked)
+            if asked:
+                self.asked(connection, asked)
             for product_id in finished:
-                for product in [p for p in self._routes.all if p.product_id == product_id]:
+                for product in self._by_id(product_id):
                     self._backfill_done(product)
                 self._fleet.settled(connection, product_id)
         elif self._stopping.is_set():
@@ -364,7 +413,7 @@ class Worker:
             self._ask_for_backfills(connection)
             self._regulate_backfill(connection)
         self._retry_parked(connection)
-        self._check_sources(connection)
+        self.check(connection, connection, self._home)
         if turn % 5 == 0:
             self._build_vector_indexes()
         if turn % _FORGET_EVERY == 0:
@@ -388,22 +437,6 @@ class Worker:
             log.info("backfill asked for", extra={"tables": names})
             if self._backfills is not None:
                 self._backfills.asked(connection, list(dict.fromkeys(tables)))
-
-    def _check_sources(self, connection: Connection) -> None:
-        """Suspends products whose source was altered so that changes would go by unseen, or could not be read."""
-        if self._fleet is not None:
-            lost = slot_trouble(connection, self._fleet.sources[HOME].slot)
-            if lost is not None:
-                suspend_source(connection, HOME, lost)
-        products = {product.product_id: product for product in self._routes.working if product.source == HOME}
-        troubles = source_troubles(connection, list(products.values()))
-        if not troubles:
-            return
-        # Not by a contract that was replaced a moment ago: the new one may know of what was altered.
-        rows = connection.execute(self._static["versions"], {"product_ids": list(troubles)}).fetchall()
-        for product_id, version in rows:
-            if products[product_id].contract.version == version:
-                self._suspend(products[product_id], troubles[product_id])
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""

@@ -11,6 +11,7 @@ from pgvector import Vector
 from psycopg import sql
 
 from tidegate.capture.position import Position, lsn_text
+from tidegate.index.chunk_diff import Kept, renumbering
 from tidegate.index.clear_values import ClearWriter
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.product import Product, Values
@@ -21,7 +22,7 @@ class Kind(StrEnum):
     """What becomes of a row's chunks."""
 
     INDEX = "index"
-    """They are replaced."""
+    """They are replaced; those whose text is in the new version stay, under their new number."""
     CARRY = "carry"
     """They stay; the columns beside them change."""
     DELETE = "delete"
@@ -57,7 +58,8 @@ class RowWrite:
     Attributes:
         key: the row's key in its written form (Product.key_text).
         values: the needed columns; empty for DELETE and PARK.
-        chunks: texts, with `vectors` of the same length; for INDEX only.
+        chunks: texts; for INDEX only. `vectors` has those of the texts that are not `kept`, in their order.
+        kept: the stored chunks that stay, by their new number; they are those of the ledger position `base`.
         chunk_count: chunks that the row has after the write.
     """
 
@@ -70,6 +72,8 @@ class RowWrite:
     document_hash: bytes | None = None
     chunks: Sequence[str] = ()
     vectors: Vectors | None = None
+    kept: Kept = field(default_factory=dict)
+    base: Position | None = None
     chunk_count: int = 0
     reason: Reason | None = None
 
@@ -120,6 +124,17 @@ class ChunkWriter:
             values=sql.SQL(", ").join(casts[name] for name in self._carried),
             match=match,
         )
+        self._carry_some = self._carry + sql.SQL(" AND chunk_no = ANY (%s)")
+        self._delete_others = self._delete + sql.SQL(" AND chunk_no <> ALL (%s)")
+        self._move = sql.SQL(
+            "UPDATE {table} SET ({carried}, position, committed_at, indexed_at, contract_version, chunk_no) = "
+            "ROW ({values}, %s::pg_lsn[], %s, clock_timestamp(), %s, %s) WHERE {match} AND chunk_no = %s"
+        ).format(
+            table=table,
+            carried=sql.SQL(", ").join(map(sql.Identifier, self._carried)),
+            values=sql.SQL(", ").join(casts[name] for name in self._carried),
+            match=match,
+        )
 
     def write(self, cursor: psycopg.Cursor[Any], rows: Sequence[RowWrite]) -> set[str]:
         """Writes the rows that the ledger lets through and returns their keys.
@@ -135,12 +150,11 @@ class ChunkWriter:
         rows = sorted(rows, key=lambda row: row.key)
         cursor.execute(self._static["share_product"], {"product_id": product_id})
         place = self._ask_place(cursor)
-        kept = {row.key: row.document_hash for row in rows if row.kind is Kind.CARRY}
-        if kept:
+        if any(row.kind is Kind.CARRY or row.kept for row in rows):
             keys = [row.key for row in rows]
             cursor.execute(self._static["ledger_lock"], {"product_id": product_id, "keys": keys})
-            found = {key: hash_ for key, hash_, state in cursor.fetchall() if state == "indexed"}
-            if any(found.get(key) != hash_ for key, hash_ in kept.items()):
+            found = {key: (hash_, at) for key, hash_, state, at in cursor.fetchall() if state == "indexed"}
+            if any(_overtaken(row, *found.get(row.key, (None, None))) for row in rows):
                 raise Overtaken
         cursor.execute(
             self._static["ledger_advance"],
@@ -159,9 +173,12 @@ class ChunkWriter:
         winners = [row for row in rows if row.key in won]
         if not winners:
             return won
-        removed = [row.key_values for row in winners if row.kind is not Kind.CARRY]
+        removed = [row.key_values for row in winners if row.kind is not Kind.CARRY and not row.kept]
         if removed:
             cursor.executemany(self._delete, removed)
+        for row in winners:
+            if row.kept:
+                self._keep(cursor, row)
         inserts = [parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)]
         if inserts:
             cursor.executemany(self._insert, inserts)
@@ -188,6 +205,19 @@ class ChunkWriter:
         cursor.execute(self._delete_all, [position.text()])
         self._clear.truncate(cursor, position)
 
+    def _keep(self, cursor: psycopg.Cursor[Any], row: RowWrite) -> None:
+        """Removes the row's chunks that do not stay, and brings the others to their new numbers and values."""
+        cursor.execute(self._delete_others, [*row.key_values, list(row.kept.values())])
+        values = self._carry_parameters(row)
+        before, key = values[: -len(row.key_values)], row.key_values
+        moves = [(*before, to, *key, at) for at, to in renumbering(row.kept)]
+        if moves:
+            cursor.executemany(self._move, moves)
+        # Where the number stays and the carried columns do, too, no index entry changes (HOT).
+        same = [new for new, old in row.kept.items() if new == old]
+        if same:
+            cursor.execute(self._carry_some, [*values, same])
+
     def _ask_place(self, cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
         """Asks where the index is, once nobody can move it any more: a switch has the product alone."""
         place: psycopg.Cursor[Any] = cursor.connection.cursor()
@@ -202,9 +232,10 @@ class ChunkWriter:
         assert row.vectors is not None
         carried = self._product.carried_values(row.values)
         version = self._product.contract.version
+        fresh = [(number, text) for number, text in enumerate(row.chunks) if number not in row.kept]
         return [
             (*carried, number, text, text, Vector(vector), row.position.text(), row.committed_at, version)
-            for number, (text, vector) in enumerate(zip(row.chunks, row.vectors, strict=True))
+            for (number, text), vector in zip(fresh, row.vectors, strict=True)
         ]
 
     def _carry_parameters(self, row: RowWrite) -> tuple[Any, ...]:
@@ -221,3 +252,10 @@ class ChunkWriter:
             "reason": reason.text,
             "retry_in": reason.retry_in,
         }
+
+
+def _overtaken(row: RowWrite, document_hash: bytes | None, position: str | None) -> bool:
+    """Whether the row's chunks are others than those that it counts on."""
+    if row.kind is Kind.CARRY:
+        return document_hash != row.document_hash
+    return bool(row.kept) and (position is None or Position.of(position) != row.base)

@@ -35,11 +35,29 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """A source database; the empty name is the index's own.
+
+    Attributes:
+        as_of: everything committed there before is in the index.
+        trouble: what keeps the workers from it, and since when.
+    """
+
+    source: str
+    transport: str
+    partitions: int
+    as_of: datetime | None
+    trouble: str | None
+    trouble_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class FleetStatus:
     """All of them."""
 
     workers: list[WorkerStatus]
     partitions: list[PartitionStatus]
+    sources: list[SourceStatus]
 
     @property
     def alive(self) -> list[WorkerStatus]:
@@ -52,4 +70,5 @@ def fleet_status(connection: Connection) -> FleetStatus:
     return FleetStatus(
         [WorkerStatus(*row) for row in connection.execute(static["workers"]).fetchall()],
         [PartitionStatus(*row) for row in connection.execute(static["partitions"]).fetchall()],
+        [SourceStatus(*row) for row in connection.execute(static["sources"]).fetchall()],
     )

@@ -8,7 +8,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tidegate.capture.stream import HOME
 from tidegate.contract.family import Family, family
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
@@ -122,9 +121,7 @@ class SourceRows:
         product = self._product
         try:
             with self._connection.transaction():
-                if product.source == HOME:
-                    # As everything that reads a source: its owner must not have code run with tidegate's rights.
-                    self._connection.execute(queries("worker")["guard_reads"], {"product_id": product.product_id})
+                product.guard(self._connection)
                 rows = self._connection.execute(statement, parameters).fetchall()
         except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.errors.ObjectNotInPrerequisiteState) as error:
             raise SourceUnreadable(

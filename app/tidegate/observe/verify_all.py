@@ -1,7 +1,7 @@
 """Every product of a database compared with its source, one after the other, with a progress bar."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +13,7 @@ from tidegate.govern.control_schema import require_current
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.indexer import Indexer
 from tidegate.index.product import Product, published
+from tidegate.index.source_reader import SourceReader
 from tidegate.observe.verify import Verification, Verifier
 from tidegate.settings import Settings
 
@@ -54,7 +55,7 @@ def verify_all(
                         f'the rows of {one.contract.product} are on the server "{one.source}"; '
                         "name its DSN in TIDEGATE_SOURCES"
                     )
-                there = connect(settings.sources[one.source], application=APPLICATION)
+                there = connect(settings.sources[one.source], role=ROLE, application=APPLICATION)
                 sources[one.source] = opened.enter_context(there)
             task = progress.add_task(one.contract.product, total=None)
 
@@ -67,7 +68,7 @@ def verify_all(
                 one,
                 rows_per_s=rows_per_s,
                 patience_s=patience_s,
-                indexer=_indexer(one, settings) if repair else None,
+                indexer=opened.enter_context(closing(_indexer(one, settings))) if repair else None,
                 look=look,
             )
             yield verifier.run(anew=anew)
@@ -80,5 +81,6 @@ def _indexer(product: Product, settings: Settings) -> Indexer:
         bulk=True,
         max_document_chars=settings.max_document_chars,
         attempts=1,
+        reader=SourceReader(settings.sources),
         searchable=lambda *_: None,
     )

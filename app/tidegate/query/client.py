@@ -1,48 +1,37 @@
 """The helper for Python: `tidegate.connect(dsn).search("…")`."""
 
-import copy
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, assert_never, overload
 
-from psycopg import sql
 from psycopg_pool import ConnectionPool
 
-from tidegate.database import Connection, NotInitialised, connect, register_vectors
+from tidegate.database import Connection, NotInitialised, connect
 from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
-from tidegate.query import search as searching
-from tidegate.query.answer import Answer, extract, generate
+from tidegate.query.answer import Answer
+from tidegate.query.duration import Duration
 from tidegate.query.hit import Hit
-from tidegate.query.search import Consistency
-from tidegate.query.session import IdentifiedConnection, Identity
+from tidegate.query.run import Stream, run
+from tidegate.query.scope import Consistency, Mode, Scope, Where
+from tidegate.query.search import Question
+from tidegate.query.steps import Effect, Fetch, Piece, Steps, Work
+from tidegate.query.surface import Surface
 from tidegate.settings import Settings
 
 if TYPE_CHECKING:
-    from tidegate.query.exchange import Exchange
+    from sqlalchemy import Select
 
-_POOL_SIZE = 4
-_ENDED = Identity()
+T = TypeVar("T")
 
 
-class Client:
+class Client(Surface):
     """Searches as the DSN's login, or as a role that this login may take. Thread-safe; closes as a context."""
 
     def __init__(self, dsn: str, settings: Settings, *, role: str | None = None, embedders: Embedders | None = None):
-        # Says at once, and plainly, what is wrong with the DSN, the role or the database.
-        with connect(dsn, role=role) as connection:
-            _require_tidegate(connection)
-        self._dsn = dsn
-        self._settings = settings
-        self._role = role
-        self._embedders = embedders or Embedders(settings)
+        super().__init__(dsn, settings, role=role, embedders=embedders)
+        try_out(dsn, role)
         self._pool: ConnectionPool[Connection] | None = None
-        self._lock = threading.Lock()
-        self._identity: Identity | None = None
-        self._of: Client | None = None  # whose connections a view uses
-        self._token_exchange: Exchange | None = None
 
     def search(
         self,
@@ -50,75 +39,161 @@ class Client:
         k: int = 10,
         products: Sequence[str] | None = None,
         consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+        min_score: float | None = None,
+        fresh_within: Duration | None = None,
+        after: str | int | None = None,
+        wait: Duration = "2s",
     ) -> list[Hit]:
-        """The k rows nearest to the question that the caller may see, nearest first.
+        """The k rows that fit the question best, of those that the caller may see, best first.
 
         Args:
             k: 1 to 10,000.
             products: `domain.table`; None: all that are offered to the caller.
-            consistency: `strict` checks each hit against the live source row; `eventual` reads the index only.
+            consistency: `strict` checks each hit against the live source row, where that is in the same database;
+                `eventual` reads the index only. Each hit says which it is.
+            where: tests of columns that the contract offers (tag `filter`), all of which must hold:
+                `{"region": "EU", "price": {"gte": 10, "lt": 100}, "tag": ["a", "b"], "closed_at": None}`.
+                There are gt, gte, lt, lte and ne.
+            mode: `vector` compares meaning; `keyword` words, as web searches write them; `hybrid` fuses both by rank.
+            min_score: hits below it are left out. Scores compare over products and models: by vector cosine similarity;
+                by keyword 0 to 1, by the words' rank; by hybrid 1 for what is first by both.
+            fresh_within: how old the index may be, e.g. `"1s"`.
+            after: an LSN; the search sees everything that was committed up to it (read your writes).
+            wait: how long to wait for `after`.
 
         Raises:
-            UsageError: an empty question, or a product that is not offered.
-            SearchRefused, EmbedderUnavailable: see tidegate.query.search.
+            UsageError: an empty question, a product that is not offered, an argument that is none.
+            StaleIndex: the index is older than `fresh_within`.
+            NotIndexedYet: `after` is not in the index within `wait`.
+            SearchRefused: the database refused; a product is suspended.
+            EmbedderUnavailable: a remote embedding model does not answer.
         """
-        if isinstance(products, str):
-            raise UsageError(f'products is the text "{products}"; pass a list: ["{products}"]')
-        with self._connection() as connection:
-            return searching.search(
-                connection, self._embedders, question, k=k, products=products, consistency=consistency
-            )
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return self._run(self._requests.search(Question(question, mode), scope))
 
-    def ask(self, question: str, k: int = 5, products: Sequence[str] | None = None) -> Answer:
-        """An answer from the k nearest rows that the caller may see, with citations and `as_of`.
+    def similar(
+        self,
+        product: str,
+        key: Mapping[str, Any] | Any,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        min_score: float | None = None,
+        fresh_within: Duration | None = None,
+        after: str | int | None = None,
+        wait: Duration = "2s",
+    ) -> list[Hit]:
+        """The k rows nearest to a row that the caller may see, without itself, best first.
+
+        Args:
+            product: of that row.
+            key: its key: the values by column, or the value alone where the key is one column.
+            products: where to look; None: all that are offered and have the model of `product`.
+            others: as `search`.
+
+        Raises:
+            NoSuchRow: there is no such row that the caller may see.
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        return self._run(self._requests.similar(product, key, scope))
+
+    def statement(
+        self,
+        question: str,
+        product: str,
+        k: int = 10,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+        min_score: float | None = None,
+    ) -> "Select[Any]":
+        """A search of one product as a SQLAlchemy `Select`.
+
+        Its columns: the key's, chunk_no, content, score, distance, consistency, committed_at, indexed_at,
+        contract_version, and those that the product carries. It contains the question's vector and runs on any engine
+        of this database, under the rights of its login:
+        compose it (`select(s := statement.subquery()).join(…)`), then run it.
+
+        Raises:
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, [product], consistency, where, min_score)
+        return self._run(self._requests.statement(Question(question, mode), product, scope))
+
+    def search_statement(
+        self,
+        question: str,
+        k: int = 10,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+    ) -> str:
+        """The one statement that `search` runs with these arguments, whole, to EXPLAIN and to review.
+
+        Raises:
+            UsageError and others: as `search`.
+        """
+        scope = Scope.of(k, products, consistency, where)
+        return self._run(self._requests.search_statement(Question(question, mode), scope))
+
+    @overload
+    def ask(
+        self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[False] = ...,
+    ) -> Answer: ...  # fmt: skip
+    @overload
+    def ask(
+        self, question: str, k: int = ..., products: Sequence[str] | None = ..., consistency: Consistency = ...,
+        *, where: Where | None = ..., mode: Mode = ..., min_score: float | None = ...,
+        fresh_within: Duration | None = ..., after: str | int | None = ..., wait: Duration = ...,
+        stream: Literal[True],
+    ) -> Stream[Answer]: ...  # fmt: skip
+    def ask(
+        self,
+        question: str,
+        k: int = 5,
+        products: Sequence[str] | None = None,
+        consistency: Consistency = "strict",
+        *,
+        where: Where | None = None,
+        mode: Mode = "vector",
+        min_score: float | None = None,
+        fresh_within: Duration | None = None,
+        after: str | int | None = None,
+        wait: Duration = "2s",
+        stream: bool = False,
+    ) -> Answer | Stream[Answer]:
+        """An answer from the k nearest rows that the caller may see, with citations, `as_of` and `not_found`.
 
         By the language model of TIDEGATE_LLM where one is set, else extracted word for word.
 
+        Args:
+            stream: gives the text piece by piece, as it comes, and at the end the answer as `answer`. Nothing comes
+                before the first citation, so that an answer without support is not given in this way either.
+            others: as `search`.
+
         Raises:
-            UsageError, SearchRefused, EmbedderUnavailable: as `search`.
+            UsageError and others: as `search`.
             ModelUnavailable: the language model does not answer.
         """
-        with self._connection() as connection:
-            # Before the search: what it finds is at least as new.
-            moment = searching.as_of(connection, products)
-        hits = self.search(question, k, products)
-        if self._settings.llm:
-            return generate(
-                question,
-                hits,
-                model=self._settings.llm,
-                api_base=self._settings.api_base,
-                timeout_s=self._settings.embedding_timeout_s,
-                as_of=moment,
-            )
-        return extract(question, hits, self._embedders.of("local/all-minilm-l6-v2"), moment)
+        scope = Scope.of(k, products, consistency, where, min_score, fresh_within, after, wait)
+        steps = self._requests.ask(Question(question, mode), scope, stream=stream)
+        return Stream(steps, self._perform) if stream else self._run(steps)
 
     def why_nothing(self, products: Sequence[str] | None = None) -> str:
         """What may be behind an empty result: nothing offered, not indexed yet, or nothing that the role may see."""
-        with self._connection() as connection:
-            return searching.why_nothing(connection, products)
-
-    @contextmanager
-    def as_token(self, token: str) -> Iterator["Client"]:
-        """A view of this client whose every call is made by whom the token says.
-
-        For logins that are gateways (members of tidegate_gateway). The token is verified in the database, anew by each
-        statement; one that does not count shows nothing. It is set for a transaction only, so no other user of
-        the pool meets it.
-
-        Raises:
-            UsageError: the text cannot be a token.
-        """
-        if not token.isascii() or "\0" in token:
-            raise UsageError("the token is no JWT: it holds characters that none has")
-        with self._view(Identity(token=token)) as view:
-            yield view
-
-    @contextmanager
-    def as_role(self, role: str) -> Iterator["Client"]:
-        """A view of this client whose every call is made as a role that the login may take (SET LOCAL ROLE)."""
-        with self._view(Identity(role=role)) as view:
-            yield view
+        return self._run(self._requests.why_nothing(None if products is None else tuple(products)))
 
     def exchange(self, id_token: str) -> str:
         """A short-lived token of the database for one of an identity provider; see tidegate.query.exchange.
@@ -127,25 +202,7 @@ class Client:
             UsageError: the settings lack something, or this is used without the extra `jwt`.
             TokenRefused: the token does not prove what it must.
         """
-        return self._exchange().exchange(id_token)
-
-    def _exchange(self) -> "Exchange":
-        from tidegate.query.exchange import Exchange
-
-        owner = self._of or self
-        with owner._lock:
-            if owner._token_exchange is None:
-                owner._token_exchange = Exchange.of_settings(self._settings)
-            return owner._token_exchange
-
-    @contextmanager
-    def _view(self, identity: Identity) -> Iterator["Client"]:
-        view = copy.copy(self)
-        view._identity, view._of = identity, self._of or self
-        try:
-            yield view
-        finally:
-            view._identity = _ENDED
+        return self._exchanger().exchange(id_token)
 
     def close(self) -> None:
         """Closes the connections; those of a view are its client's."""
@@ -164,53 +221,67 @@ class Client:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        if self._of is not None:
-            if self._identity is None or self._identity is _ENDED:
-                raise UsageError("this view of the client has ended; use it inside its with block")
-            with self._of._connection() as connection:
-                yield cast(Connection, IdentifiedConnection(connection, self._identity))
-            return
+    def _run(self, steps: Steps[T]) -> T:
+        return run(steps, self._perform)
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Fetch():
+                return self._fetch(effect)
+            case Work():
+                return effect.function()
+            case Piece():
+                return None
+            case _:
+                assert_never(effect)
+
+    def _fetch(self, effect: Fetch) -> Any:
+        asker = self._asker()
+        with (self._of or self)._opened().connection() as connection:
+            openings = list(asker.openings())
+            if not openings:
+                return connection.execute(effect.query, effect.params).fetchall()
+            with connection.transaction():
+                with asker.refusal(connection.info.user):
+                    for opening, params in openings:
+                        connection.execute(opening, params)
+                return connection.execute(effect.query, effect.params).fetchall()
+
+    def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
             if self._pool is None:
-                self._pool = ConnectionPool(
-                    self._dsn,
-                    min_size=1,
-                    max_size=_POOL_SIZE,
-                    kwargs={"autocommit": True, "options": "-c timezone=UTC -c datestyle=ISO,YMD"},
-                    configure=self._configure,
-                    open=True,
-                )
-            pool = self._pool
-        with pool.connection() as connection:
-            yield connection
+                self._pool = ConnectionPool(self._dsn, configure=self._configure, open=True, **self._pool_options())
+            return self._pool
 
     def _configure(self, connection: Connection) -> None:
-        register_vectors(connection)
-        if self._role is not None:
-            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
+        for opening in self._session_openings():
+            connection.execute(opening)
 
 
-def _require_tidegate(connection: Connection) -> None:
-    row = connection.execute(
-        "SELECT FROM pg_namespace, pg_extension WHERE nspname = 'tidegate' AND extname = 'vector'"
-    ).fetchone()
-    if row is None:
-        raise NotInitialised(
-            f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
-        )
-
-
-def open_client(dsn: str | None = None, *, role: str | None = None) -> Client:
-    """A client for the database of `dsn` (default: TIDEGATE_DSN), as its login or as `role`.
+def try_out(dsn: str, role: str | None) -> None:
+    """Says at once, and plainly, what is wrong with the DSN, the role or the database.
 
     Raises:
-        UsageError: neither `dsn` nor TIDEGATE_DSN, or a database without tidegate.
         ConnectionFailed: not reachable, or the login may not take the role.
+        NotInitialised: a database without tidegate.
+        UsageError: the DSN is none.
     """
-    settings = Settings()
-    dsn = dsn or settings.dsn
-    if dsn is None:
-        raise UsageError("no DSN: pass it to tidegate.connect, or set TIDEGATE_DSN")
-    return Client(dsn, settings, role=role)
+    with connect(dsn, role=role) as connection:
+        row = connection.execute(
+            "SELECT FROM pg_namespace, pg_extension WHERE nspname = 'tidegate' AND extname = 'vector'"
+        ).fetchone()
+        if row is None:
+            raise NotInitialised(
+                f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
+            )
+
+
+def given_dsn(dsn: str | None, settings: Settings) -> str:
+    """The DSN, or that of the settings.
+
+    Raises:
+        UsageError: neither.
+    """
+    if found := dsn or settings.dsn:
+        return found
+    raise UsageError("no DSN: pass it to tidegate.connect, or set TIDEGATE_DSN")

@@ -12,25 +12,22 @@ class Hit:
 
     Attributes:
         key: the row's key columns.
-        distance: cosine distance, 0 (same direction) to 2.
+        distance: cosine distance, 0 (same direction) to 2; None where only words were compared.
         committed_at: when the change that is shown was committed; a backfilled row: when it was read.
         consistency: `strict` (checked against the live row) or `eventual`.
+        score: how well it fits, the higher the better.
     """
 
     product: str
     key: Mapping[str, Any]
     chunk_no: int
     content: str
-    distance: float
+    distance: float | None
     committed_at: datetime | None
     indexed_at: datetime
     contract_version: str
     consistency: str
-
-    @property
-    def score(self) -> float:
-        """Cosine similarity, 1 − distance."""
-        return 1.0 - self.distance
+    score: float
 
     @property
     def citation(self) -> str:

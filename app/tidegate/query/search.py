@@ -1,129 +1,110 @@
 """Questions to hits: each question embedded once a model, then `tidegate.search` in the database."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
-import psycopg
-from pgvector import Vector
-
-from tidegate.database import Connection
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
+from tidegate.query.catalog import SQL, Offered, offered, refusals
 from tidegate.query.hit import Hit
+from tidegate.query.recency import recent_enough
+from tidegate.query.scope import Mode, Scope, json_text, one_of
+from tidegate.query.steps import Row, Steps, fetch, work
 
-Consistency = Literal["strict", "eventual"]
+_MODEL_SWITCHES = 2
 
 
-class SearchRefused(TidegateError):
-    """The database refused the search."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: by its meaning (vector), its words (keyword), or both (hybrid)."""
+
+    text: str
+    mode: Mode = "vector"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise UsageError("the question is empty")
+        if "\0" in self.text:
+            raise UsageError("the question holds a NUL character, which no text of Postgres can")
+        one_of(self.mode, get_args(Mode), "mode")
 
 
-def search(
-    connection: Connection,
-    embedders: Embedders,
-    question: str,
-    *,
-    k: int,
-    products: Sequence[str] | None,
-    consistency: Consistency = "strict",
-) -> list[Hit]:
-    """The k rows nearest to the question, of those that the connection's role may see, nearest first.
+def search(embedders: Embedders, question: Question, scope: Scope) -> Steps[list[Hit]]:
+    """The k rows that fit the question best, of those that the caller may see, best first.
 
-    Products of several models are searched with one embedding of the question a model. Their cosine distances
-    are then compared as they are, which is fair only among models of like make.
+    Products of several models are searched with one embedding of the question a model, in one statement.
 
     Raises:
-        UsageError: an empty question, a product that is not published or not offered to this role.
+        UsageError: a product that is not published or not offered to the caller, a filter that a product does not take.
         SearchRefused: the database refused for another reason.
+        StaleIndex, NotIndexedYet: see tidegate.query.recency.
         EmbedderUnavailable: a remote model does not answer.
     """
-    if not question.strip():
-        raise UsageError("the question is empty")
-    hits: list[Hit] = []
-    with _refusals(connection):
-        for model, names in _models(connection, products).items():
-            vector = embedders.of(model).embed([question])[0]
-            rows = connection.execute(
-                "SELECT product, key, chunk_no, content, distance, committed_at, indexed_at, contract_version, "
-                "consistency "
-                "FROM tidegate.search(query => %s, k => %s, products => %s, consistency => %s)",
-                [Vector(vector), k, names, consistency],
-            ).fetchall()
-            hits += [Hit(*row) for row in rows]
-    return sorted(hits, key=lambda hit: (hit.distance, hit.product, str(hit.key)))[:k]
+    rows = yield from refusals(_asked("search", embedders, question, scope))
+    return _hits(rows, scope)
 
 
-def as_of(connection: Connection, products: Sequence[str] | None) -> datetime | None:
-    """Every change that was committed before this moment is in the index of all these products.
-
-    None where one of them has no watermark yet.
+def similar(product: str, key: Any, scope: Scope) -> Steps[list[Hit]]:
+    """The k rows nearest to a row that the caller may see, without itself, best first.
 
     Raises:
-        UsageError: the connection's role may not use tidegate.
+        NoSuchRow: there is none that the caller may see.
+        UsageError and others: as `search`.
     """
-    with _refusals(connection):
-        rows = connection.execute(
-            "SELECT as_of FROM tidegate.freshness WHERE %(products)s::text[] IS NULL OR product = ANY (%(products)s)",
-            {"products": None if products is None else list(products)},
-        ).fetchall()
-    moments = [row[0] for row in rows]
-    return None if not moments or None in moments else min(moments)
+    parameters = _parameters(scope) | {"product": product, "key": json_text(key, "key")}
+    rows = yield from refusals(_recent(scope, [product], fetch(SQL["similar"], parameters)))
+    return _hits(rows, scope)
 
 
-@contextmanager
-def _refusals(connection: Connection) -> Iterator[None]:
-    """What the database refuses, said in the caller's words."""
-    try:
-        yield
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise UsageError(
-            f'role "{_whoami(connection)}" may not use tidegate: {error.diag.message_primary}; '
-            "an administrator grants it the role of a contract"
-        ) from None
-    except psycopg.OperationalError:
-        raise
-    except psycopg.Error as error:
-        raise SearchRefused(f"the search was refused: {error.diag.message_primary}") from None
+def search_statement(embedders: Embedders, question: Question, scope: Scope) -> Steps[str]:
+    """The statement that `search` runs with these arguments, whole, to EXPLAIN and to review. Raises as `search`."""
+    rows = yield from refusals(_asked("search_statement", embedders, question, scope))
+    return str(rows[0][0])
 
 
-def why_nothing(connection: Connection, products: Sequence[str] | None) -> str:
-    """One sentence on why a search may have found nothing."""
-    with _refusals(connection):
-        rows = connection.execute("SELECT product, state FROM tidegate.products ORDER BY 1").fetchall()
-    asked = [(name, state) for name, state in rows if products is None or name in products]
-    waiting = [name for name, state in asked if state in ("pending", "backfilling")]
-    if not asked:
-        return f'no product is offered to role "{_whoami(connection)}"'
-    if waiting:
-        return f'{", ".join(waiting)}: not all rows are indexed yet; is "tidegate run" at work?'
-    return f'no row that role "{_whoami(connection)}" may see was found; tidegate.whoami() tells what is known of it'
+def vectors_of(embedders: Embedders, question: Question, products: Sequence[Offered]) -> Steps[str | None]:
+    """The question's embedding by each model that the products have, as JSON; None where only words count."""
+    if question.mode == "keyword":
+        return None
+
+    def embedded() -> str:
+        models = dict.fromkeys(each.model for each in products)
+        # 9 digits are a float32, exactly.
+        numbers = {model: [f"{x:.9g}" for x in embedders.of(model).embed([question.text])[0]] for model in models}
+        return "{" + ", ".join(f"{json_text(model, 'model')}: [{', '.join(n)}]" for model, n in numbers.items()) + "}"
+
+    return (yield from work(embedded))
 
 
-def _models(connection: Connection, products: Sequence[str] | None) -> dict[str, list[str]]:
-    rows = connection.execute("SELECT product, model, state, state_reason FROM tidegate.products ORDER BY 1").fetchall()
-    offered = {row[0]: row for row in rows}
-    if products is not None:
-        unknown = [name for name in products if name not in offered]
-        if unknown:
-            raise UsageError(
-                f'product "{unknown[0]}" is not published, or not offered to role "{_whoami(connection)}"; '
-                f"there are: {', '.join(offered) or 'none'}"
-            )
-        for name in products:
-            if offered[name][2] == "suspended":
-                raise SearchRefused(f'product "{name}" is suspended: {offered[name][3]}')
-    models: dict[str, list[str]] = {}
-    for name, model, state, _ in rows:
-        if state != "suspended" and (products is None or name in products):
-            models.setdefault(model, []).append(name)
-    return models
+def _asked(query: str, embedders: Embedders, question: Question, scope: Scope) -> Steps[list[Row]]:
+    asked = yield from offered(scope.products)
+    yield from recent_enough(scope, [each.product for each in asked])
+    for left in reversed(range(_MODEL_SWITCHES + 1)):
+        vectors = yield from vectors_of(embedders, question, asked)
+        named = replace(scope, products=tuple(each.product for each in asked))
+        text = None if question.mode == "vector" else question.text
+        try:
+            return (yield from refusals(fetch(SQL[query], _parameters(named) | {"vectors": vectors, "text": text})))
+        except UsageError:
+            # A product may have got another model since it was asked for.
+            before, asked = asked, (yield from offered(scope.products))
+            if not left or {each.model for each in asked} <= {each.model for each in before}:
+                raise
+    raise AssertionError("the last round returns or raises")
 
 
-def _whoami(connection: Connection) -> str:
-    row = connection.execute(
-        "SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END"
-    ).fetchone()
-    assert row is not None
-    return str(row[0])
+def _recent(scope: Scope, products: list[str], steps: Steps[list[Row]]) -> Steps[list[Row]]:
+    asked = yield from offered(products if scope.products is None else [*products, *scope.products])
+    yield from recent_enough(scope, [each.product for each in asked])
+    return (yield from steps)
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    products = None if scope.products is None else list(scope.products)
+    return {"k": scope.k, "products": products, "filter": scope.where, "consistency": scope.consistency}
+
+
+def _hits(rows: list[Row], scope: Scope) -> list[Hit]:
+    hits = [Hit(*row) for row in rows]
+    return [hit for hit in hits if scope.min_score is None or hit.score >= scope.min_score]

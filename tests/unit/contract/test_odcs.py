@@ -117,6 +117,8 @@ FAULTS = [
     ([(f"{COLUMNS}\n          ", "")], f"{C}[0].value", "exactly one", "columns"),
     ([("tokens: 200", "tokens: 8")], f"{C}[0].value.chunk.tokens", "16 to 8000", None),
     ([("tokens: 200", "tokens: 200, overlap: 100")], f"{C}[0].value.chunk.overlap", "0 to 99", None),
+    ([("tokens: 200", "tokens: 200, min: 101")], f"{C}[0].value.chunk.min", "1 to 100", None),
+    ([("tokens: 200", "tokens: 200, overlap: 40, min: 60, target: 60")], f"{C}[0].value.chunk.target", "61 to 160", None),
     ([("tokens: 200", "token: 200")], f"{C}[0].value.chunk.token", 'did you mean "tokens"', "tokens"),
     ([("model: local/", "model: ")], f"{C}[0].value.model", "not a model", "provider/name"),
     ([("property: embedding", "property: embeding")], f"{C}[0].property", 'did you mean "embedding"', "rowAccess"),
@@ -299,14 +301,15 @@ def test_memberships_templates_and_seconds():
         ("row.level <= user.clearance", "member(assigned) or row.level = 0"),
         (COLUMNS, "template: '{{x}} {subject}: {body} {subject}'"),
         ("value: 200, unit: ms", "value: 1.5, unit: s"),
-        ("tokens: 200", "tokens: 200, overlap: 99"),
+        ("tokens: 200", "tokens: 200, overlap: 80, min: 30, target: 90"),
     )
     contract = parse_contract(text.encode(), "a")
     assert contract.memberships == (Membership("assigned", "support", "assignment", "ticket_id", "id", "username"),)
     assert columns(contract.rules[1].when) == {"id", "level"}
     assert [column.name for column in contract.document_columns] == ["subject", "body"]
     assert contract.latency == Latency(1500.0, 99.0)
-    assert contract.embedding.chunk_overlap == 99
+    sizes = contract.embedding
+    assert (sizes.chunk_overlap, sizes.chunk_min, sizes.chunk_target) == (80, 30, 90)
     assert Contract.from_spec(json.loads(json.dumps(contract.to_spec()))) == contract
 
 

@@ -1,13 +1,17 @@
-"""Chunks under the local model's own tokenizer: never too long, and nothing lost but blanks."""
+"""Chunks under the local model's own tokenizer: never too long, nothing lost but blanks, an edit moves little."""
 
 import functools
 import itertools
+import random
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.bench.texts import Texts
+from tidegate.index.borders import borders
 from tidegate.index.chunking import TokenSplitter
 from tidegate.index.embedding.local_model import _tokenizer
 
@@ -60,6 +64,119 @@ def test_what_the_tokenizer_takes_for_one_unknown_word_is_one_chunk():
 @given(st.text(max_size=400), st.integers(8, 60))
 def test_bound_and_completeness_of_any_text(text: str, tokens: int):
     check(text, tokens)
+
+
+WORDS = st.sampled_from(
+    ["alpha", "beta,", "gamma.", "Delta", "(see 4.2)", "日本語の文。", "```", "# Head", "- item", "\n", "\n\n", "  "]
+)
+
+
+def numbered(words: list[str]) -> str:
+    """The words, each with a number at its end, so that every stretch of the text is only once in it."""
+    return " ".join(re.sub(r"(?<=\w)(?=\W*$)", f"n{number}", word) for number, word in enumerate(words))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(WORDS, max_size=300).map(numbered), st.integers(16, 60), st.data())
+def test_cover_order_and_bounds_with_every_setting(text: str, tokens: int, data: st.DataObject):
+    """In order, nothing lost, nothing twice, never too long; with an overlap each chunk begins earlier, never later."""
+    minimum = data.draw(st.none() | st.integers(1, tokens // 2))
+    target = data.draw(st.none() | st.integers(tokens // 2, tokens))
+    overlap = data.draw(st.integers(0, (tokens - 1) // 2))
+    for overlap_ in (0, overlap):
+        chunks = TokenSplitter(tokenizer(), tokens, overlap_, minimum, target).chunks(text)
+        assert all(0 < count(chunk) <= tokens for chunk in chunks if solid(chunk))
+        if not overlap_:
+            assert solid("".join(chunks)) == solid(text)
+        at = end = 0
+        for chunk in chunks:
+            found = text.find(chunk, at)
+            assert found >= 0
+            at = found + 1 if overlap_ else found + len(chunk)
+            assert solid(text[end:found]) == ""
+            end = max(end, found + len(chunk))
+        assert solid(text[end:]) == ""
+
+
+def long_text(seed: int, paragraphs: int) -> list[list[str]]:
+    """Paragraphs of sentences, about 50 chunks in 45 of them."""
+    made = Texts(seed, (6, 10))
+    return [re.split(r"(?<=\.) ", made.next().description) for _ in range(paragraphs)]
+
+
+def written(paragraphs: list[list[str]]) -> str:
+    return "\n\n".join(" ".join(sentences) for sentences in paragraphs if sentences)
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["tokenizer", "function"])
+def test_an_edited_sentence_changes_the_chunks_around_it_and_no_others(counted: bool):
+    splitter = TokenSplitter(count if counted else tokenizer(), 160)
+    choice = random.Random(7)
+    new = []
+    for seed in range(1 if counted else 2):
+        paragraphs = long_text(seed, 55)
+        chunks = Counter(splitter.chunks(written(paragraphs)))
+        assert sum(chunks.values()) >= 50
+        for edit in range(30):
+            changed = [list(sentences) for sentences in paragraphs]
+            paragraph = choice.choice(changed)
+            at = choice.randrange(len(paragraph))
+            match edit % 3:
+                case 0:
+                    paragraph[at] = f"A sentence, number {edit}, that says something else altogether."
+                case 1:
+                    paragraph.insert(at, f"A sentence, number {edit}, that was not there before.")
+                case _:
+                    del paragraph[at]
+            new.append(sum((Counter(splitter.chunks(written(changed))) - chunks).values()))
+    assert sum(new) / len(new) <= 1.5
+    assert sum(each <= 2 for each in new) >= 0.95 * len(new)
+    assert max(new) <= 6
+
+
+def test_chunks_beyond_two_edits_are_the_same():
+    """What a whole new beginning and a new end leave untouched: the splitter is in step again soon."""
+    paragraphs = long_text(3, 45)
+    splitter = TokenSplitter(tokenizer(), 160)
+    before = splitter.chunks(written(paragraphs))
+    after = splitter.chunks(written([["Something new before everything else."], *paragraphs, ["And after it."]]))
+    assert len(set(after) - set(before)) <= 5
+
+
+def test_sizes_have_a_floor_and_a_mean():
+    text = written(long_text(5, 60))
+    for minimum, target in ((60, 120), (100, 150), (20, 60)):
+        sizes = [count(chunk) for chunk in TokenSplitter(tokenizer(), 200, 0, minimum, target).chunks(text)]
+        assert min(sizes[:-1]) >= minimum
+        assert abs(sum(sizes) / len(sizes) - target) <= 0.2 * target
+
+
+def test_markdown_is_cut_before_headings_and_code_is_kept_together():
+    code = "```python\n" + "\n".join(f"value_{number} = compute({number})" for number in range(6)) + "\n```"
+    section = "## Part {0}\n\nIt is about part {0}. One more sentence stands here.\n\n" + code
+    text = "\n\n".join(section.format(number) for number in range(8))
+    chunks = TokenSplitter(tokenizer(), 150).chunks(text)
+    assert len(chunks) > 4
+    assert all(chunk.startswith("## Part") and chunk.endswith("```") for chunk in chunks)
+    # Too long for a chunk, it is cut between lines.
+    long = "Before.\n\n```\n" + "\n".join(f"line_{number} = {number}" for number in range(100)) + "\n```\n\nAfter."
+    for chunk in TokenSplitter(tokenizer(), 60).chunks(long):
+        assert all(re.fullmatch(r"line_\d+ = \d+|```|Before\.|After\.|", line) for line in chunk.split("\n"))
+
+
+def test_code_is_cut_between_lines_and_sentences_without_blanks_between_them():
+    code = "\n\n".join(f"def f{n}(x):\n    y = x + {n}\n    return y * {n}" for n in range(40))
+    assert all(chunk.startswith("def f") for chunk in check(code, 80))
+    text = "".join(f"これは{n}番目の文です。" for n in range(200))
+    assert all(chunk.endswith("。") for chunk in check(text, 60))
+
+
+def test_sentences_end_where_they_do():
+    text = 'Ask Dr. Who, e.g. by 3.5 p.m. on Monday. "He knows!" Why? 1. One. 他知道。谁？ Ende.'
+    cuts = [0, *(border.at for border in borders(text)), len(text)]
+    assert [text[start:end].strip() for start, end in itertools.pairwise(cuts)] == [
+        "Ask Dr. Who, e.g. by 3.5 p.m. on Monday.", '"He knows!"', "Why?", "1.", "One.", "他知道。", "谁？", "Ende.",
+    ]  # fmt: skip
 
 
 def test_a_short_text_is_one_chunk_and_blanks_are_none():

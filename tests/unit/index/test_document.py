@@ -1,6 +1,7 @@
 """Rows to documents, and what identifies them."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -47,12 +48,15 @@ def test_a_document_that_is_too_long_is_terminal_and_says_what_to_do():
 def test_the_hash_is_that_of_text_and_how_it_is_indexed():
     known = document_hash(COLUMNS, "text")
     assert known == document_hash(COLUMNS, "text")
-    assert len(known) == 32
+    # Earlier releases hashed so: a document whose contract says no more than then is not indexed anew.
+    assert known == sha256(f"{COLUMNS.model}\0{COLUMNS.chunk_tokens}\0{COLUMNS.chunk_overlap}\0text".encode()).digest()
     others = (
         document_hash(COLUMNS, "text "),
         document_hash(replace(COLUMNS, model="openai/x"), "text"),
         document_hash(replace(COLUMNS, chunk_tokens=201), "text"),
         document_hash(replace(COLUMNS, chunk_overlap=1), "text"),
+        document_hash(replace(COLUMNS, chunk_min=20), "text"),
+        document_hash(replace(COLUMNS, chunk_target=20), "text"),
     )
-    assert len({known, *others}) == 5
+    assert len({known, *others}) == 7
     document_hash(COLUMNS, "lone \ud800 surrogate")

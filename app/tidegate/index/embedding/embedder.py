@@ -29,6 +29,9 @@ class Splitter(Protocol):
     def chunks(self, document: str) -> list[str]:
         """The chunks in order; none for a document without text."""
 
+    def tokens(self, text: str) -> int:
+        """How many of the model's tokens the text has; an estimate where its tokenizer is not known."""
+
 
 class Embedder(Protocol):
     """An embedding model. Thread-safe.
@@ -52,8 +55,8 @@ class Embedder(Protocol):
     def prepare(self) -> None:
         """Loads what the first call would have to load. Asks no remote model."""
 
-    def splitter(self, tokens: int, overlap: int) -> Splitter:
-        """Cuts into chunks of at most `tokens` of this model's tokens, `overlap` of them shared."""
+    def splitter(self, tokens: int, overlap: int, minimum: int | None = None, target: int | None = None) -> Splitter:
+        """Cuts into chunks of at most `tokens` of this model's tokens; see index/chunking.py, ChunkSize."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of length 1, `(n, dimension) float32`, as soon as can be.

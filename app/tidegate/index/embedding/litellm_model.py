@@ -41,9 +41,11 @@ class LitellmModel:
         """See Embedder."""
         litellm()
 
-    def splitter(self, tokens: int, overlap: int) -> Splitter:
+    def splitter(self, tokens: int, overlap: int, minimum: int | None = None, target: int | None = None) -> Splitter:
         """See Embedder: counted as litellm counts for this model (an estimate where it knows no tokenizer)."""
-        return TokenSplitter(lambda text: litellm().token_counter(model=self.model, text=text), tokens, overlap)
+        return TokenSplitter(
+            lambda text: litellm().token_counter(model=self.model, text=text), tokens, overlap, minimum, target
+        )
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""

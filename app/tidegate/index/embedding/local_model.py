@@ -52,9 +52,9 @@ class LocalModel:
         """See Embedder."""
         self.embed(["ready"])
 
-    def splitter(self, tokens: int, overlap: int) -> Splitter:
+    def splitter(self, tokens: int, overlap: int, minimum: int | None = None, target: int | None = None) -> Splitter:
         """See Embedder."""
-        return TokenSplitter(_tokenizer(truncate=False), tokens, overlap)
+        return TokenSplitter(_tokenizer(truncate=False), tokens, overlap, minimum, target)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See Embedder: one text after the other, each on all cores."""

@@ -1,0 +1,39 @@
+-- offered --
+SELECT p.product, p.model, p.state, p.state_reason, p.key_columns, p.chunk_schema, p.chunk_table
+FROM tidegate.products p ORDER BY p.product;
+
+-- caller --
+SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
+
+-- search --
+SELECT h.product, h.key, h.chunk_no, h.content, h.distance, h.committed_at, h.indexed_at, h.contract_version, h.consistency, h.score
+FROM tidegate.search(k => %(k)s, products => %(products)s, query_text => %(text)s, filter => %(filter)s::jsonb,
+                     consistency => %(consistency)s, vectors => %(vectors)s::jsonb) AS h
+ORDER BY h.score DESC, h.product, h.key;
+
+-- similar --
+SELECT h.product, h.key, h.chunk_no, h.content, h.distance, h.committed_at, h.indexed_at, h.contract_version, h.consistency, h.score
+FROM tidegate.similar(product => %(product)s, key => %(key)s::jsonb, k => %(k)s, products => %(products)s,
+                      filter => %(filter)s::jsonb, consistency => %(consistency)s) AS h
+ORDER BY h.score DESC, h.product, h.key;
+
+-- search_statement --
+SELECT tidegate.search_statement(k => %(k)s, products => %(products)s, query_text => %(text)s, filter => %(filter)s::jsonb,
+                                 consistency => %(consistency)s, vectors => %(vectors)s::jsonb);
+
+-- ages --
+-- By the server's clock: the caller's may be another.
+SELECT f.product, f.as_of, clock_timestamp() - f.as_of, f.source = ''
+FROM tidegate.freshness f WHERE f.product = ANY (%(products)s) ORDER BY f.as_of NULLS FIRST;
+
+-- position --
+SELECT pg_current_wal_insert_lsn()::text;
+
+-- wait_for --
+SELECT tidegate.wait_for(%(lsn)s::pg_lsn, %(timeout)s::interval, %(products)s);
+
+-- columns --
+SELECT a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum;
