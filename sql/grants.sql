@@ -21,6 +21,8 @@ $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.ledger, tidegate.dead_letter, tidegate.watermark, tidegate.freshness_bucket,
     tidegate.stream, tidegate.stream_partition, tidegate.worker, tidegate.scan,
     tidegate.verification, tidegate.verification_finding TO tidegate_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.embedding_cache, tidegate.cost_bucket TO tidegate_worker;
+GRANT SELECT ON tidegate.cost_bucket TO tidegate_admin;
 GRANT SELECT, INSERT, DELETE ON tidegate.heartbeat TO tidegate_worker;
 GRANT SELECT ON tidegate.lane_watermark TO tidegate_worker, tidegate_admin;
 GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at) ON tidegate.product TO tidegate_worker;

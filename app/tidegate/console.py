@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.capture.connect import ConnectorState
+from tidegate.govern.model_status import ModelStatus
+from tidegate.observe.cost import ProductCost
 from tidegate.observe.dead_letters import DeadLetter
 from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
@@ -167,6 +169,26 @@ def connector_line(name: str, state: ConnectorState | None) -> str:
     return f"connector {name}: {state.state.lower()}, task {tasks}{reason}"
 
 
+def model_lines(status: ModelStatus) -> Iterator[str]:
+    """The indexes of a product, for people."""
+    yield status.product
+    for index, part in ((status.searched, "searched"), (status.second, "beside")):
+        if index is None:
+            continue
+        facts = [f"{index.dimension} dimensions", index.state, f"{index.rows:,} rows", f"{index.chunks:,} chunks"]
+        if index.parked:
+            facts.append(f"{index.parked:,} parked")
+        if index is status.second and status.lag_s is not None:
+            facts.append(f"{status.lag_s:.1f} s behind the other")
+        if index.served_until is not None:
+            facts.append(f"searched until {moment(index.served_until)}")
+        if not index.wanted:
+            facts.append("not the contract's model")
+        yield f"  {part:8}  {index.model}: {', '.join(facts)}"
+        if index.state_reason:
+            yield f"            {index.state_reason}"
+
+
 def letter_json(letter: DeadLetter) -> dict[str, Any]:
     """A parked row with its key as an object."""
     return {**dataclasses.asdict(letter), "key": json.loads(letter.key)}
@@ -230,3 +252,35 @@ def escape(text: str) -> str:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
+
+
+def print_costs(costs: Sequence[ProductCost]) -> None:
+    """A row a product and model."""
+    if not costs:
+        out.print("nothing was counted yet")
+        return
+    names = (
+        "product",
+        "model",
+        "changes",
+        "text same",
+        "reused",
+        "cached",
+        "embedded",
+        "tokens",
+        "naive",
+        "share",
+        "USD",
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("product", "model") else "right")
+    for one in costs:
+        usd = "-" if one.usd is None or one.naive_usd is None else f"{one.usd:,.4f} of {one.naive_usd:,.4f}"
+        table.add_row(
+            one.product, one.model, f"{one.changes + one.backfilled:,}", f"{one.unchanged:,}", f"{one.chunks_reused:,}",
+            f"{one.cache_hits:,}", f"{one.texts:,}", f"{one.tokens:,}", f"{one.naive_texts:,}",
+            "-" if one.share_embedded is None else f"{one.share_embedded:.1%}", usd,
+        )  # fmt: skip
+    out.print(table)
+    out.print("changes with backfilled rows; naive: texts that embedding every change whole would have sent")

@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     max_document_chars: int = Field(
         1_000_000, ge=1_000, description="A longer document is parked instead of indexed, characters."
     )
+    embedding_cache_mb: int = Field(
+        256, ge=0, description="Size of the cache of vectors, MB; 0: every new text is sent to its model."
+    )
+    embedding_cache_days: int = Field(30, ge=1, description="After so many days an unused vector leaves the cache.")
     poll_interval_ms: int = Field(5, ge=1, description="Debezium's poll.interval.ms.")
     heartbeat_ms: int = Field(1000, ge=100, description="Debezium's heartbeat.interval.ms; bounds as_of when idle.")
     jvm_heap_mb: int = Field(320, ge=128, description="Heap of the embedded engine's JVM, MB.")

@@ -158,14 +158,14 @@ def test_a_repair_loses_to_a_change_that_comes_meanwhile(tide: Tide, notes: Watc
     tide.admin.execute("DELETE FROM rag_team.note WHERE id = 1")
     with verifier(tide, repair=True) as one:
         assert one.indexer is not None
-        embed = one.indexer._embed
+        embed = one.indexer._source._embed
 
         def overtaken(texts: Any) -> Any:
             tide.admin.execute("UPDATE team.note SET title = 'newer' WHERE id = 1")
             tide.caught_up()
             return embed(texts)
 
-        one.indexer._embed = overtaken
+        one.indexer._source._embed = overtaken
         verification = one.run()
     assert found(verification) == {1: "missing"}
     assert verification.ok
@@ -176,14 +176,14 @@ def test_a_row_that_goes_while_it_is_repaired_does_not_come_back(tide: Tide, not
     tide.admin.execute("UPDATE rag_team.note SET content = 'forged' WHERE id = 1")
     with verifier(tide, repair=True) as one:
         assert one.indexer is not None
-        embed = one.indexer._embed
+        embed = one.indexer._source._embed
 
         def deleted(texts: Any) -> Any:
             tide.admin.execute("DELETE FROM team.note WHERE id = 1")
             tide.caught_up()
             return embed(texts)
 
-        one.indexer._embed = deleted
+        one.indexer._source._embed = deleted
         assert one.run().ok
     assert tide.one("SELECT count(*) FROM rag_team.note WHERE id = 1") == 0
 

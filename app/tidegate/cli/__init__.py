@@ -4,9 +4,11 @@
 from tidegate.cli import (  # noqa: F401, I001
     contract,
     publish,
+    model,
     domain,
     serve,
     verify,
+    cost,
     scale,
     question,
     local,

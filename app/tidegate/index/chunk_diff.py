@@ -51,15 +51,15 @@ def renumbering(kept: Kept) -> list[tuple[int, int]]:
 
 
 class StoredChunks:
-    """Reads the numbers and hashes of rows' chunks."""
+    """Reads the numbers and hashes of rows' chunks: of the text that stands there, whatever its stored hash says."""
 
     def __init__(self, product: Product):
         types = product.contract.column_types
         names = [sql.Identifier(name) for name in product.key_names]
         places = [sql.Identifier(f"key_{number}") for number, _ in enumerate(names)]
         self._statement = sql.SQL(
-            "SELECT n.place, c.chunk_no, c.content_hash FROM unnest({arrays}) WITH ORDINALITY AS n ({places}, place) "
-            "JOIN {table} AS c ON {match}"
+            "SELECT n.place, c.chunk_no, sha256(convert_to(c.content, 'UTF8')) "
+            "FROM unnest({arrays}) WITH ORDINALITY AS n ({places}, place) JOIN {table} AS c ON {match}"
         ).format(
             arrays=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(names)),
             places=sql.SQL(", ").join(places),

@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
-import numpy as np
 import psycopg
 from psycopg.rows import TupleRow
 
@@ -18,10 +17,13 @@ from tidegate.capture.position import Position
 from tidegate.errors import TerminalError
 from tidegate.index.chunk_diff import Kept, StoredChunks, match, text_hash
 from tidegate.index.document import document, document_hash
-from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
+from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused
+from tidegate.index.embedding_cache import EmbeddingCache
 from tidegate.index.product import Product, Values, Violation
 from tidegate.index.source_reader import SourceAway, SourceReader
+from tidegate.index.vector_source import VectorSource, Wanted
 from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
+from tidegate.observe.cost_meter import CostMeter
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 Connection = psycopg.Connection[TupleRow]
 RETRY_PARKED = timedelta(seconds=30)
 LIVE_DOCUMENT_CHARS = 16_000
+LIVE_DIFF_CHARS = 200_000
 LIVE_SLICE_CHUNKS = 16
 BULK_SLICE_CHUNKS = 64
 
@@ -61,14 +64,15 @@ class Planned:
     item: Item
     values: Values
     hash: bytes
-    chunks: list[str]
+    chunks: list[Wanted]
+    characters: int
     base: Position | None
     kept: Kept = field(default_factory=dict)
 
     @property
-    def texts(self) -> list[str]:
+    def wanted(self) -> list[Wanted]:
         """The chunks whose vectors are to be had."""
-        return [text for number, text in enumerate(self.chunks) if number not in self.kept]
+        return [chunk for number, chunk in enumerate(self.chunks) if number not in self.kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Indexer:
     Args:
         bulk: embed for throughput, behind the live changes.
         reader: reads rows from their source, wherever that is.
+        cache: where vectors are looked up and kept; None: nowhere.
+        meter: counts what it costs; None: nobody asks.
         searchable: told of each product's live rows when they are searchable, for the freshness figures.
     """
 
@@ -98,10 +104,12 @@ class Indexer:
         attempts: int,
         reader: SourceReader | None = None,
         searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
+        cache: EmbeddingCache | None = None,
+        meter: CostMeter | None = None,
     ):
-        self._embedder = embedder
         self._bulk = bulk
-        self._embed = embedder.embed_bulk if bulk else embedder.embed
+        self._meter = meter or CostMeter()
+        self._source = VectorSource(embedder, cache or EmbeddingCache(0, 1), self._meter, bulk=bulk)
         # Live rows become searchable slice by slice, so that the first need not wait for the last.
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
         self._max_document_chars = max_document_chars
@@ -162,6 +170,7 @@ class Indexer:
             self._write(connection, ready, ())
             ready = []
             self._keep_what_stays(connection, planned)
+            planned = self._begin(connection, planned, bulk)
         parts = list(_slices(planned, self._slice_chunks))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
             for number, embedded in enumerate(slices, 1):
@@ -233,7 +242,20 @@ class Indexer:
                 continue
             stored = self._stored(product).of(connection, [_key_values(plan.item) for plan in changed])
             for plan, chunks in zip(changed, stored, strict=True):
-                plan.kept = match(chunks, [text_hash(text) for text in plan.chunks])
+                plan.kept = match(chunks, [chunk.hash for chunk in plan.chunks])
+
+    def _begin(self, connection: Connection, planned: list[Planned], bulk: list[Item]) -> list[Planned]:
+        """Looks up what is cached; what then has too much to be embedded for a live change goes to `bulk`."""
+        self._source.begin(connection, [wanted for plan in planned for wanted in plan.wanted])
+        if self._bulk:
+            return planned
+        short = []
+        for plan in planned:
+            if sum(len(wanted.text) for wanted in self._source.missing(plan.wanted)) > LIVE_DOCUMENT_CHARS:
+                bulk.append(plan.item)
+            else:
+                short.append(plan)
+        return short
 
     def _known(
         self, connection: Connection, product: Product, keys: Sequence[str]
@@ -260,19 +282,21 @@ class Indexer:
         digest = document_hash(product.contract.embedding, text)
         entry = known.get(item.key)
         if entry is not None and entry[1] == digest and entry[2] == "indexed":
-            row = _row(Kind.CARRY, item, values=values, document_hash=digest, chunk_count=entry[3])
+            row = _row(
+                Kind.CARRY, item, values=values, document_hash=digest, chunk_count=entry[3], characters=len(text)
+            )
             ready.append((item, row))
             return
-        if not self._bulk and len(text) > LIVE_DOCUMENT_CHARS:
+        base = entry[0] if entry is not None and entry[2] == "indexed" and entry[3] else None
+        # Of a long document that is indexed already, an edit may be short.
+        if not self._bulk and len(text) > (LIVE_DOCUMENT_CHARS if base is None else LIVE_DIFF_CHARS):
             bulk.append(item)
             return
-        chunks = product.splitter.chunks(text)
+        chunks = [Wanted(product, text_hash(chunk), chunk) for chunk in product.splitter.chunks(text)]
         if chunks:
-            base = entry[0] if entry is not None and entry[2] == "indexed" and entry[3] else None
-            planned.append(Planned(item, values, digest, chunks, base))
+            planned.append(Planned(item, values, digest, chunks, len(text), base))
         else:
-            vectors = _no_vectors(product.dimension)
-            ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest, vectors=vectors)))
+            ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest)))
 
     def _embedded_slices(
         self, parts: Sequence[Sequence[Planned]], again: list[Item]
@@ -293,10 +317,8 @@ class Indexer:
         """The planned rows with their vectors; rows whose model does not answer go to `again`, or are parked."""
         if not planned:
             return []
-        texts = [text for plan in planned for text in plan.texts]
         try:
-            vectors = self._embed(texts) if texts else _no_vectors(planned[0].item.product.dimension)
-            self._check(planned[0].item.product, vectors)
+            vectors = self._source.vectors([wanted for plan in planned for wanted in plan.wanted])
         except EmbedderUnavailable as error:
             return [
                 (plan.item, _parked(plan.item, error, retry_in=RETRY_PARKED))
@@ -312,17 +334,18 @@ class Indexer:
         rows = []
         start = 0
         for plan in planned:
-            end = start + len(plan.texts)
+            end = start + len(plan.wanted)
             row = _row(
                 Kind.INDEX,
                 plan.item,
                 values=plan.values,
                 document_hash=plan.hash,
-                chunks=plan.chunks,
+                chunks=[chunk.text for chunk in plan.chunks],
                 vectors=vectors[start:end],
                 kept=plan.kept,
                 base=plan.base,
                 chunk_count=len(plan.chunks),
+                characters=plan.characters,
             )
             rows.append((plan.item, row))
             start = end
@@ -334,13 +357,6 @@ class Indexer:
             return False
         again.append(item)
         return True
-
-    def _check(self, product: Product, vectors: Vectors) -> None:
-        if vectors.shape[1] != product.dimension:
-            raise EmbedderUnavailable(
-                f'model "{self._embedder.model}" gives {vectors.shape[1]} dimensions, product '
-                f'"{product.contract.product}" was published with {product.dimension}'
-            )
 
     def _write(
         self,
@@ -398,7 +414,29 @@ class Indexer:
         for product, written in live:
             if written:
                 self._searchable(product, written, moment[0])
+        for item, row in rows:
+            self._account(item, row)
         log.debug("committed", extra={"rows": len(rows)})
+
+    def _account(self, item: Item, row: RowWrite) -> None:
+        """Counts what the row cost and saved, once it is written."""
+        events = 0 if item.retry else max(1, len(item.numbers))
+        figures = {"backfilled": 1} if item.event.backfill else {"changes": events, "coalesced": max(0, events - 1)}
+        naive = 1 if item.event.backfill else max(1, events)
+        match row.kind:
+            case Kind.DELETE:
+                figures["deletes"] = 1
+                naive = 0
+            case Kind.CARRY:
+                figures["unchanged"] = 1
+            case Kind.INDEX:
+                figures |= {"indexed": 1, "chunks_reused": len(row.kept)}
+            case Kind.PARK:
+                naive = 0
+            case _:
+                assert_never(row.kind)
+        figures["naive_texts"] = naive * row.chunk_count
+        self._meter.add(item.product.cost_place, naive_characters=naive * row.characters, **figures)
 
     def _truncate(self, connection: Connection, product: Product, item: Item) -> None:
         with connection.transaction(), connection.cursor() as cursor:
@@ -432,7 +470,7 @@ def _slices(planned: Sequence[Planned], chunks: int) -> Iterator[list[Planned]]:
     size = 0
     for plan in planned:
         part.append(plan)
-        size += len(plan.texts)
+        size += len(plan.wanted)
         if size >= chunks:
             yield part
             part, size = [], 0
@@ -488,10 +526,6 @@ def _refusal(error: psycopg.Error) -> str:
     """What Postgres said, without the values that it quotes."""
     primary = (error.diag.message_primary or "").split(":")[0]
     return f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'}): {primary or 'the value cannot be sent'}"
-
-
-def _no_vectors(dimension: int) -> Vectors:
-    return np.empty((0, dimension), dtype=np.float32)
 
 
 def parked_event(product: Product, key: str, position: str) -> ChangeEvent:

@@ -51,6 +51,11 @@ class Product:
         """The embedding model, which is the name of its lane."""
         return self.contract.embedding.model
 
+    @property
+    def cost_place(self) -> tuple[str, str]:
+        """Where its costs are counted: product and model."""
+        return self.contract.product, self.model
+
     def at(self, chunk_schema: str) -> "Product":
         """The same index in the schema where it is now: its own, or that of the one that is searched."""
         beside = chunk_schema != self.contract.function_schema

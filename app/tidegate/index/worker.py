@@ -21,6 +21,7 @@ from tidegate.errors import TidegateError
 from tidegate.index.backfill import signal
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.index.embedding.registry import Embedders
+from tidegate.index.embedding_cache import EmbeddingCache
 from tidegate.index.fleet import Fleet
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
@@ -32,6 +33,7 @@ from tidegate.index.source_reader import SourceReader
 from tidegate.index.sweep import sweep, sweep_remote
 from tidegate.index.vector_index import build_wanted
 from tidegate.index.write import RowWrite
+from tidegate.observe.cost_meter import CostMeter
 from tidegate.observe.freshness import FreshnessHistogram
 from tidegate.settings import Settings
 from tidegate.sql import queries
@@ -80,6 +82,8 @@ class Worker:
         self._home = Source(HOME, dsn, "", "") if fleet is None else fleet.sources[HOME]
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
+        self._meter = CostMeter()
+        self._cache = EmbeddingCache(settings.embedding_cache_mb, settings.embedding_cache_days)
         self._loading = threading.Lock()
         self._routes = Routes([])
         self._unknown: set[Table] = set()
@@ -280,6 +284,8 @@ class Worker:
                 attempts=self._settings.embedding_attempts,
                 reader=SourceReader(self._settings.sources),
                 searchable=self._searchable,
+                cache=self._cache,
+                meter=self._meter,
             )
             for bulk in (False, True)
         )
@@ -396,6 +402,10 @@ class Worker:
         figures = self._histogram.drain()
         if figures is not None:
             connection.execute(self._static["freshness_add"], figures)
+        self._cache.write(connection)
+        costs = self._meter.drain()
+        if costs is not None:
+            connection.execute(queries("cost")["cost_add"], costs)
         if self._fleet is not None:
             leads = self._fleet.report(connection, self.bulk_waiting)
             if not leads or self._stopping.is_set():
@@ -420,6 +430,8 @@ class Worker:
             connection.execute(self._static["freshness_forget"])
             # Debezium has read them from the WAL, not from the table.
             connection.execute(self._static["signals_forget"])
+            connection.execute(queries("cost")["cost_forget"])
+            self._cache.trim(connection)
 
     def _ask_for_backfills(self, connection: Connection) -> None:
         """Signals Debezium to read the tables of products that wait for it (incremental snapshot)."""

@@ -14,6 +14,7 @@ from tidegate.capture.position import Position, lsn_text
 from tidegate.index.chunk_diff import Kept, renumbering
 from tidegate.index.clear_values import ClearWriter
 from tidegate.index.embedding.embedder import Vectors
+from tidegate.index.embedding_cache import Vector as Embedding
 from tidegate.index.product import Product, Values
 from tidegate.sql import queries
 
@@ -61,6 +62,7 @@ class RowWrite:
         chunks: texts; for INDEX only. `vectors` has those of the texts that are not `kept`, in their order.
         kept: the stored chunks that stay, by their new number; they are those of the ledger position `base`.
         chunk_count: chunks that the row has after the write.
+        characters: of its document.
     """
 
     kind: Kind
@@ -71,10 +73,11 @@ class RowWrite:
     values: Values = field(default_factory=dict)
     document_hash: bytes | None = None
     chunks: Sequence[str] = ()
-    vectors: Vectors | None = None
+    vectors: Vectors | Sequence[Embedding] | None = None
     kept: Kept = field(default_factory=dict)
     base: Position | None = None
     chunk_count: int = 0
+    characters: int = 0
     reason: Reason | None = None
 
 
@@ -229,13 +232,12 @@ class ChunkWriter:
             raise Moved(self._product.product_id, row and row[0])
 
     def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
-        assert row.vectors is not None
         carried = self._product.carried_values(row.values)
         version = self._product.contract.version
         fresh = [(number, text) for number, text in enumerate(row.chunks) if number not in row.kept]
         return [
             (*carried, number, text, text, Vector(vector), row.position.text(), row.committed_at, version)
-            for (number, text), vector in zip(fresh, row.vectors, strict=True)
+            for (number, text), vector in zip(fresh, () if row.vectors is None else row.vectors, strict=True)
         ]
 
     def _carry_parameters(self, row: RowWrite) -> tuple[Any, ...]:
