@@ -1,5 +1,6 @@
 """Answers of a language model, through the real litellm, from a server on the loopback interface."""
 
+import asyncio
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
@@ -185,3 +186,25 @@ def test_a_stream_that_breaks_says_so(opened: Open, chat: Provider) -> None:
     chat.breaks_after = 7
     with pytest.raises(ModelUnavailable):
         opened().read(QUESTION)
+
+
+def test_a_stream_may_be_left(notes: Notes, chat: Provider) -> None:
+    chat.reply = "Refunds take 14 days [1]" + " and so on" * 200
+    settings = Settings(llm="openai/test", api_base=chat.base, _env_file=None)
+    with Client(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
+        with tg.ask(QUESTION, stream=True) as pieces:
+            assert next(pieces) == "Refunds take 14 days [1]"
+        assert list(pieces) == []
+
+    async def left() -> None:
+        async with AsyncClient(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
+            async with tg.ask(QUESTION, stream=True) as pieces:
+                assert await anext(pieces) == "Refunds take 14 days [1]"
+            slow = asyncio.create_task(tg.ask(QUESTION))  # type: ignore[arg-type]
+            chat.delay_s = 1.0
+            await asyncio.sleep(0.3)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+
+    asyncio.run(left())
