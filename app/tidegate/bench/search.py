@@ -12,11 +12,13 @@ and 3 % spread over 40 scopes. Questions are held-out passages or vectors of the
 parameters that a client of psycopg sends. Each is answered by
 
 - `search`: `tidegate.search`, k = 10, strict, as it is by default;
-- `HNSW`: `ORDER BY embedding <=> $1` on the same table, with the policies and pgvector's default ef_search of 40;
+- `HNSW`: `ORDER BY embedding <=> $1` by the same table's index, with the policies and pgvector's default ef_search
+  of 40;
 - `HNSW, iterative`: the same with `hnsw.iterative_scan = relaxed_order`;
 
 and compared with the exact answer of a brute force over what the principal may see (recall.py). The floor is HNSW
-without policies, as a superuser, at the smallest ef_search that gives it a recall of .98, in the same minutes.
+without policies, as a superuser, its 40 nearest ranked again by the vectors themselves (an index may have them
+in half precision), at the smallest ef_search that gives it a recall of .98, in the same minutes.
 
 Then a tenth of the rows is changed through the worker's writer (churn.py), the worker's upkeep is run (upkeep.py), and
 all is measured again. Beside that: search against its own statement (`tidegate.search_statement`) sent as plain SQL,
@@ -36,9 +38,18 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.bench.asking import against_eventual, against_statement, iterative, measure, plain, searching
+from tidegate.bench.asking import (
+    Operand,
+    against_eventual,
+    against_statement,
+    iterative,
+    measure,
+    plain,
+    ranked_again,
+    searching,
+)
 from tidegate.bench.churn import write
-from tidegate.bench.collection import drop_principals, embedding_type
+from tidegate.bench.collection import drop_principals
 from tidegate.bench.database import database, facts, kept_database, server
 from tidegate.bench.entitlement import PRINCIPALS
 from tidegate.bench.progress import Steps, steps
@@ -135,13 +146,12 @@ class Search:
         """One table: the floor, and a row a principal."""
         collection, questions = stock.collection, stock.questions
         move = shown.step(f"{name}: searches", len(PRINCIPALS) + 1)
-        with connect(dsn) as connection:
-            type_name = embedding_type(connection)
-        phase: dict[str, Any] = {"unfiltered": _floor(dsn, type_name, stock)}
+        operand = Operand.of(dsn)
+        phase: dict[str, Any] = {"unfiltered": _floor(dsn, operand, stock)}
         move(None)
         for principal in PRINCIPALS:
             truth = Truth(collection.vectors, principal.sees(collection.scope_of), questions.counted, 10)
-            ways = (searching(), plain(type_name), iterative(type_name))
+            ways = (searching(), plain(operand), iterative(operand))
             row: dict[str, Any] = {
                 way.name: measure(dsn, way, principal.role, questions, truth, CLIENTS).as_json() for way in ways
             }
@@ -152,12 +162,12 @@ class Search:
         return phase
 
 
-def _floor(dsn: str, type_name: str, stock: Stock) -> dict[str, Any]:
-    """HNSW without policies at the least ef_search with the recall that is asked of search."""
+def _floor(dsn: str, operand: Operand, stock: Stock) -> dict[str, Any]:
+    """HNSW without policies at the least ef_search with the recall that is asked of search, if any has it."""
     rows = len(stock.collection.bodies)
     truth = Truth(stock.collection.vectors, np.ones(rows, dtype=np.bool_), stock.questions.counted, 10)
     for ef_search in _EF_SEARCHES:
-        figures = measure(dsn, plain(type_name, ef_search), None, stock.questions, truth)
+        figures = measure(dsn, ranked_again(operand, ef_search), None, stock.questions, truth)
         if figures.recall >= _RECALL:
             break
     return {"ef_search": ef_search, **figures.as_json()}
