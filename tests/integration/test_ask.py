@@ -58,7 +58,10 @@ def opened(request: pytest.FixtureRequest, notes: Notes, chat: Provider) -> Iter
     held: list[Opened] = []
 
     def open_(**options: Any) -> Opened:
-        settings = Settings(**{"llm": "openai/test", "api_base": chat.base} | options, _env_file=None)
+        settings = Settings(
+            **{"llm": "openai/test", "llm_api_base": chat.base, "api_base": "http://127.0.0.1:9"} | options,
+            _env_file=None,
+        )
         held.append(Opened(request.param, notes.reader(), settings, embedders=notes.tide.embedders))
         return held[-1]
 

@@ -268,6 +268,15 @@ class TestSeveralModels:
             assert {hit.product for hit in tg.search(QUESTION, products=["team.memo"])} == {"team.memo"}
             assert models.of(MODEL).texts == [QUESTION]
 
+    def test_one_that_does_not_answer(self, kind: type, notes: Notes, models: WatchedModels) -> None:
+        models.of("openai/other").away = True
+        with Opened(kind, notes.reader(), Settings(_env_file=None), embedders=models) as tg:
+            with pytest.raises(
+                tidegate.EmbedderUnavailable, match='"openai/other" does not answer.* searched: team.note'
+            ):
+                tg.search(QUESTION)
+            assert ids(tg.search(QUESTION, products=["team.note"])) == [1, 3, 2]
+
     def test_a_model_that_changes_in_between(self, kind: type, notes: Notes, models: WatchedModels) -> None:
         embed = models.of(MODEL).embed
 

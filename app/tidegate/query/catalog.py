@@ -17,6 +17,10 @@ class SearchRefused(TidegateError):
     """The database refused the search."""
 
 
+class ModelSwitched(SearchRefused):
+    """A product was switched to another model after the question was embedded."""
+
+
 class NoSuchRow(TidegateError):
     """There is no such row, or none that the caller may see."""
 
@@ -98,6 +102,8 @@ def refusals(steps: Steps[T]) -> Steps[T]:
         raise
     except psycopg.Error as error:
         message = ". ".join(part for part in (error.diag.message_primary, error.diag.message_hint) if part)
+        if error.sqlstate == "TG001":
+            raise ModelSwitched(message) from None
         if (error.sqlstate or "").startswith("22") or error.sqlstate in _WRONGLY_USED:
             raise UsageError(message) from None
         raise SearchRefused(f"the search was refused: {message or error}") from None
