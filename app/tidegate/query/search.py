@@ -7,7 +7,7 @@ from typing import Any, get_args
 from tidegate.errors import UsageError
 from tidegate.index.embedding.embedder import EmbedderUnavailable
 from tidegate.index.embedding.registry import Embedders
-from tidegate.query.catalog import SQL, ModelSwitched, Offered, offered, refusals
+from tidegate.query.catalog import SQL, ModelChanged, Offered, offered, refusals
 from tidegate.query.hit import Hit
 from tidegate.query.recency import recent_enough
 from tidegate.query.scope import Mode, Scope, json_text, one_of
@@ -91,7 +91,7 @@ def _asked(query: str, embedders: Embedders, question: Question, scope: Scope) -
     for _ in range(_MODEL_SWITCHES):
         try:
             return (yield from _once(query, embedders, question, scope, asked))
-        except ModelSwitched:
+        except ModelChanged:
             asked = yield from offered(scope.products)
     return (yield from _once(query, embedders, question, scope, asked))
 
