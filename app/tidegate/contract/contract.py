@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidegate.contract.budget import Budget
-from tidegate.contract.embedding import Embedding
+from tidegate.contract.embedding import LANGUAGE, Embedding
 from tidegate.contract.identifier import fit
 from tidegate.contract.mask import Mask, masked_type, reads_value
 from tidegate.contract.membership import Membership
@@ -169,6 +169,8 @@ class Contract:
         spec["source"] = asdict(self.source)
         spec["columns"] = [asdict(column) | {"reveal": list(column.reveal)} for column in self.columns]
         embedding = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        if self.embedding.language == LANGUAGE:
+            del embedding["language"]  # as earlier releases published it
         spec["embedding"] = {k: v for k, v in embedding.items() if v is not None or k not in _UNSET}
         spec["rules"] = [
             {
