@@ -29,13 +29,13 @@ def test_a_flood_of_one_product_holds_up_neither_another_nor_a_delete(tide: Tide
     indexed = "SELECT count(*) FROM rag_team.note"
     wait_until(lambda: tide.one(indexed) > 20, 20, "the flood is being indexed")
     for turn in range(3):
-        began = time.monotonic()
+        before = tide.one(indexed)
         run("INSERT INTO team.item VALUES (%s, %s)", [turn, f"item {turn}"])
         if turn == 0:
             run("DELETE FROM team.note WHERE id = 100000")
-        wait_until(lambda n=turn: tide.one("SELECT count(*) FROM rag_team.item") > n, 5, "the other product's row")  # type: ignore[misc]
-        assert time.monotonic() - began < 3
-        assert tide.one(indexed) < FLOOD
+        wait_until(lambda n=turn: tide.one("SELECT count(*) FROM rag_team.item") > n, 30, "the other product's row")  # type: ignore[misc]
+        # Without turns a batch of 512 rows is between it and the model.
+        assert tide.one(indexed) - before < 300
     assert tide.one("SELECT count(*) FROM rag_team.note WHERE id = 100000") == 0
     assert tide.one(indexed) < FLOOD
     tide.caught_up(60)
