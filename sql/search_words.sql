@@ -50,7 +50,9 @@ DECLARE
     looked_at int;
 BEGIN
     SELECT * INTO target FROM tidegate.search_scope(ARRAY[find_words.product], filter) AS s;
-    SELECT * INTO query FROM tidegate.words_query(target.language::regconfig, query_text);
+    SELECT q.* INTO query FROM tidegate.product p
+    CROSS JOIN LATERAL tidegate.words_query(coalesce(p.contract -> 'embedding' ->> 'language', 'english')::regconfig, query_text) AS q
+    WHERE p.product = target.product AND p.beside IS NULL;
     IF target.product IS NULL OR numnode(query.every) = 0 THEN
         RETURN;
     END IF;
