@@ -25,7 +25,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.embedding_cache, tidegate.cost_
 GRANT SELECT ON tidegate.cost_bucket TO tidegate_admin;
 GRANT SELECT, INSERT, DELETE ON tidegate.heartbeat TO tidegate_worker;
 GRANT SELECT ON tidegate.lane_watermark TO tidegate_worker, tidegate_admin;
-GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at) ON tidegate.product TO tidegate_worker;
+GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at, built_from) ON tidegate.product TO tidegate_worker;
 GRANT SELECT, INSERT, DELETE ON tidegate.signal TO tidegate_worker;
 GRANT SELECT ON tidegate.debezium_offset TO tidegate_worker;
 GRANT SELECT ON tidegate.schema_version TO tidegate_worker, tidegate_admin;
@@ -33,6 +33,9 @@ GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_lette
     tidegate.stream, tidegate.stream_partition, tidegate.worker, tidegate.verification, tidegate.verification_finding TO tidegate_admin;
 GRANT UPDATE (retry_at), DELETE ON tidegate.dead_letter TO tidegate_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;
+GRANT SELECT, UPDATE ON tidegate.search_limits TO tidegate_admin;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.access_statistics TO tidegate_worker;
+GRANT SELECT, INSERT, DELETE ON tidegate.chunk_words TO tidegate_worker;
 -- Keys go in and do not come out: who administers them cannot sign with them.
 GRANT INSERT, UPDATE, DELETE ON tidegate.token_issuer TO tidegate_admin;
 GRANT INSERT, DELETE, UPDATE (gateways, not_before, not_after, revoked_at),
