@@ -100,7 +100,9 @@ def test_rows_of_two_servers_in_one_index(tide: KafkaTide, away: Away) -> None:
     explained = tide.one("SELECT tidegate.explain_access('note_reader', 'sales.customer', '{\"id\": 2}')")
     assert (explained["sees"], explained["index"]["found"]) == (False, True)
     assert any('in another database, "crm"' in reason for reason in explained["because"])
-    seen = tide.rows("SELECT role FROM tidegate.who_can_see('sales.customer', '{\"id\": 1}') WHERE how = 'rule' AND finds")
+    seen = tide.rows(
+        "SELECT role FROM tidegate.who_can_see('sales.customer', '{\"id\": 1}') WHERE how = 'rule' AND finds"
+    )
     assert ("note_reader",) in seen
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="which cannot be asked from here"):
         tide.one("SELECT tidegate.explain_access('note_reader', 'sales.customer', NULL)")
