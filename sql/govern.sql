@@ -69,6 +69,13 @@ SELECT c.oid, c.relowner::regrole::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- search_parts --
+-- What searches need of a chunk table: whether there are codes, its triggers for words, and the vectors' dimension.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute c WHERE c.attrelid = %(oid)s AND c.attname = 'codes' AND NOT c.attisdropped),
+       (SELECT coalesce(array_agg(t.tgname || ' ' || encode(t.tgargs, 'escape') ORDER BY t.tgname), '{}') FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = %(oid)s AND t.tgfoid = pg_catalog.to_regproc('tidegate.keep_words') AND t.tgenabled = 'O'),
+       (SELECT e.atttypmod FROM pg_catalog.pg_attribute e WHERE e.attrelid = %(oid)s AND e.attname = 'embedding');
+
 -- policies --
 SELECT p.polname, pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p WHERE p.polrelid = %(oid)s;
 
@@ -101,8 +108,16 @@ SELECT EXISTS (
           SELECT array_agg(a.attnum::int ORDER BY a.attname <> %(principal)s)
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname IN (%(principal)s, %(column)s)));
 
--- in_publication --
-SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'tidegate' AND schemaname = %(schema)s AND tablename = %(table)s);
+-- publication --
+-- Whether it publishes all operations, and of the table all rows and columns. Without a list every column is published
+-- but generated ones.
+SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+       CASE WHEN t.tablename IS NULL THEN 'not' WHEN t.rowfilter IS NOT NULL OR r.prattrs IS NOT NULL THEN 'in part' ELSE 'whole' END
+FROM pg_catalog.pg_publication p
+LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = %(schema)s AND t.tablename = %(table)s
+LEFT JOIN pg_catalog.pg_publication_rel r
+       ON r.prpubid = p.oid AND r.prrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s::text, %(table)s::text))
+WHERE p.pubname = 'tidegate';
 
 -- publish --
 INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,

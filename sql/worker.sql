@@ -142,22 +142,11 @@ DELETE FROM tidegate.signal;
 UPDATE tidegate.product SET state = 'live', backfilled_at = clock_timestamp()
 WHERE product_id = %(product_id)s AND state = 'backfilling';
 
--- sources_gone --
-SELECT p.product_id
-FROM tidegate.product p
-WHERE p.state <> 'suspended' AND p.source_server = ''
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
-                  WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table);
+-- versions --
+SELECT product_id, contract_version FROM tidegate.product WHERE product_id = ANY (%(product_ids)s);
 
 -- suspend --
 UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE product_id = %(product_id)s;
 
--- vector_index_wanted --
-SELECT n.nspname, c.relname
-FROM tidegate.product p
-JOIN pg_catalog.pg_namespace n ON n.nspname = p.chunk_schema
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
--- pgvector's HNSW takes 2,000 dimensions; above, search stays exact.
-WHERE p.state = 'live' AND p.dimension <= 2000 AND c.reltuples >= %(chunks)s
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am a ON a.oid = x.relam
-                  WHERE i.indrelid = c.oid AND a.amname = 'hnsw' AND i.indisvalid);
+-- suspend_source --
+UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE source_server = %(source)s AND state <> 'suspended';
