@@ -25,7 +25,7 @@ _ACCESS_FROM_CHUNKS = 2_000
 """From so many chunks: below, computing all distances takes less time than planning anything."""
 _PAGES = 64
 _CHANGED = 0.05
-"""Share of the chunks: a vacuum repairs the HNSW graph, minutes of a core for a million, and is not for every change."""
+"""Share of the chunks: a vacuum repairs the HNSW graph, minutes of a core for a million, and waits for more."""
 _VACUUM_DELAY = "1ms"
 """After each bit of its work, so that live changes are not held up by it."""
 
