@@ -101,8 +101,16 @@ SELECT EXISTS (
           SELECT array_agg(a.attnum::int ORDER BY a.attname <> %(principal)s)
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname IN (%(principal)s, %(column)s)));
 
--- in_publication --
-SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'tidegate' AND schemaname = %(schema)s AND tablename = %(table)s);
+-- publication --
+-- Whether it publishes all operations, and of the table all rows and columns. Without a list every column is published
+-- but generated ones.
+SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+       CASE WHEN t.tablename IS NULL THEN 'not' WHEN t.rowfilter IS NOT NULL OR r.prattrs IS NOT NULL THEN 'in part' ELSE 'whole' END
+FROM pg_catalog.pg_publication p
+LEFT JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = %(schema)s AND t.tablename = %(table)s
+LEFT JOIN pg_catalog.pg_publication_rel r
+       ON r.prpubid = p.oid AND r.prrelid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %(schema)s::text, %(table)s::text))
+WHERE p.pubname = 'tidegate';
 
 -- publish --
 INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,

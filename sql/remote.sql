@@ -6,11 +6,8 @@ WITH taken AS (
 SELECT r.slot FROM tidegate.read_by r WHERE r.slot <> %(slot)s;
 
 -- table_state --
--- Of a table at its source: whether the worker may look into its schema, whether its changes are published, which
--- columns the worker can read, and which were granted to it one by one.
+-- Of a table at its source: whether the worker may look into its schema, which columns the worker can read, and which were granted to it one by one.
 SELECT pg_catalog.has_schema_privilege('tidegate_worker', n.oid, 'USAGE'),
-       EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
-               WHERE t.pubname = 'tidegate' AND t.schemaname = n.nspname AND t.tablename = c.relname),
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                AND pg_catalog.has_column_privilege('tidegate_worker', c.oid, a.attnum, 'SELECT')),
@@ -23,9 +20,6 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 -- announce --
 UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2 OR heartbeat_id >= 16000;
 
--- publication --
-SELECT t.schemaname, t.tablename FROM pg_catalog.pg_publication_tables t WHERE t.pubname = 'tidegate';
-
 -- guard_reads --
 -- The source's owner must not have code run with the worker's rights, by swapping the table for a view or by policies.
 SELECT pg_catalog.set_config(s.name, CASE s.name WHEN 'row_security' THEN 'off' ELSE 'view, foreign-table' END, true)
@@ -34,10 +28,6 @@ WHERE s.name IN ('row_security', 'restrict_nonsystem_relation_kind');
 
 -- here --
 SELECT pg_catalog.pg_current_wal_insert_lsn()::text;
-
--- products_of_source --
-SELECT p.product_id, p.source_schema, p.source_table FROM tidegate.product p
-WHERE p.source_server = %(source)s AND p.state <> 'suspended';
 
 -- scans_unplaced --
 -- Read to the end, but the source was not asked yet how far it is.

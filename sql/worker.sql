@@ -142,15 +142,14 @@ DELETE FROM tidegate.signal;
 UPDATE tidegate.product SET state = 'live', backfilled_at = clock_timestamp()
 WHERE product_id = %(product_id)s AND state = 'backfilling';
 
--- sources_gone --
-SELECT p.product_id
-FROM tidegate.product p
-WHERE p.state <> 'suspended' AND p.source_server = ''
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
-                  WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table);
+-- versions --
+SELECT product_id, contract_version FROM tidegate.product WHERE product_id = ANY (%(product_ids)s);
 
 -- suspend --
 UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE product_id = %(product_id)s;
+
+-- suspend_source --
+UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE source_server = %(source)s AND state <> 'suspended';
 
 -- vector_index_wanted --
 SELECT n.nspname, c.relname

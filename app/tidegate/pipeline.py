@@ -20,6 +20,7 @@ from tidegate.govern.controller import Around, Controller
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.fleet import set_stream
 from tidegate.index.product import published, secret_columns
+from tidegate.index.source_check import suspend_source
 from tidegate.index.worker import Worker
 from tidegate.observe.backfill_lineage import BackfillLineage
 from tidegate.observe.lineage import Lineage
@@ -57,7 +58,11 @@ class Pipeline:
             require_current(connection)
             _require_home(connection)
             slot = settings.slot or default_slot(connection.info.dbname)
-            ensure_slot(connection, slot)
+            try:
+                ensure_slot(connection, slot)
+            except SlotMissing as lost:
+                suspend_source(connection, HOME, str(lost))
+                raise
             set_stream(connection, HOME, "embedded", 1, [MESSAGE_PREFIX])
             products = published(connection, embedders)
         config = EngineConfig(

@@ -100,9 +100,11 @@ def recover_slot(
 def _forget_positions(connection: psycopg.Connection, source: str) -> None:
     if source == HOME:
         connection.execute("DELETE FROM tidegate.debezium_offset")
+    # Those that were suspended for the slot's sake (index/source_check.py) are so no more.
     connection.execute(
-        "UPDATE tidegate.product SET state = 'pending', built_from = 'source', truncated_at = NULL "
-        "WHERE state <> 'suspended' AND source_server = %s",
+        "UPDATE tidegate.product SET state = 'pending', state_reason = NULL, built_from = 'source', "
+        "truncated_at = NULL WHERE source_server = %s "
+        "AND (state <> 'suspended' OR position('tidegate recover-slot' IN state_reason) > 0)",
         [source],
     )
     # The new stream may count from lower positions (a restored dump); nothing of the old one comes any more.

@@ -108,6 +108,23 @@ def bench_throughput(
     console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
+@bench_app.command("carry")
+def bench_carry(
+    rows: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=1, help="Rows of the product; each changes once a round.")
+    ] = 6000,
+    rounds: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_ROUNDS", min=1, help="Rounds.")] = 4,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Changes a second that need no embedding, through the embedded engine. Floor: a raw Debezium handler."""
+    from tidegate.bench.carry import Carry
+
+    report = Carry(rows=rows, rounds=rounds, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
 @bench_app.command("search")
 def bench_search(
     texts: Annotated[

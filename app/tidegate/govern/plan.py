@@ -24,6 +24,7 @@ from tidegate.govern import withdrawal
 from tidegate.govern.clear_table import ClearTables, remasked
 from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
+from tidegate.govern.publication import joins
 from tidegate.govern.rule_catalog import compiled_rules
 from tidegate.govern.source_database import SourceSteps, place, remote_problems, require_prepared, source_steps
 from tidegate.govern.source_guard import guards
@@ -237,7 +238,7 @@ class _Planner:
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
         late = self._govern(published, existing, spec, held, clear, begun)
-        capture = self._capture()
+        capture = self._capture(again=suspended)
         backfill = backfill or capture.joins
         old: Contract | None = None
         changes: tuple[Change, ...] = ()
@@ -268,19 +269,21 @@ class _Planner:
         """Whether the rows are in the index's own database."""
         return self._source == HOME
 
-    def _capture(self) -> SourceSteps:
-        """What lets the table's changes come: in the index's own database a step like the others."""
+    def _capture(self, *, again: bool) -> SourceSteps:
+        """What lets the table's changes come, and be read: in the index's own database steps like the others."""
         source = self._contract.source
         if not self._local:
             steps = source_steps(self._there, self._contract, self._source)
             self._summary += steps.summary
             return steps
-        joins = self._one("in_publication", schema=source.schema, table=source.table) == (False,)
-        if joins:
-            table = sql.Identifier(source.schema, source.table)
-            self._as_login(sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(table))
+        joining = list(joins(self._connection, source.schema, source.table))
+        if joining or again:
+            # A table that was made anew has lost its grants.
+            self._as_login(*table_of.source_grants(self._contract))
+        if joining:
+            self._as_login(*joining)
             self._summary.append(f"adds {source.schema}.{source.table} to the publication")
-        return SourceSteps((), (), (), joins)
+        return SourceSteps((), (), (), bool(joining))
 
     def _around(self, capture: SourceSteps) -> None:
         """Of another database, what is done there before and after; of this one, what should be done."""

@@ -17,6 +17,7 @@ from tidegate.contract.contract import Contract
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
 from tidegate.govern.control_schema import ServerUnfit, server_lacks
+from tidegate.govern.publication import joins
 from tidegate.sql import queries, script
 
 Statement = sql.Composed
@@ -97,7 +98,7 @@ def source_steps(connection: Connection, contract: Contract, name: str) -> Sourc
     where: Mapping[str, object] = {"schema": source.schema, "table": source.table}
     row = connection.execute(static["table_state"], where).fetchone()
     assert row is not None
-    usage, published, readable, granted = row
+    usage, readable, granted = row
     needed = [column.name for column in contract.read_columns]
     before: list[Statement] = []
     summary: list[str] = []
@@ -107,15 +108,16 @@ def source_steps(connection: Connection, contract: Contract, name: str) -> Sourc
     if missing:
         before.append(sql.SQL("GRANT SELECT ({}) ON {} TO tidegate_worker").format(_names(missing), table))
         summary.append(f"lets the worker read {', '.join(missing)} of {source.schema}.{source.table} on {name}")
-    if not published:
-        before.append(sql.SQL("ALTER PUBLICATION tidegate ADD TABLE {}").format(table))
+    joining = list(joins(connection, source.schema, source.table))
+    if joining:
+        before += joining
         summary.append(f"adds {source.schema}.{source.table} to the publication on {name}")
     gone = sorted(set(granted) - set(needed))
     after: list[Statement] = []
     if gone:
         after.append(sql.SQL("REVOKE SELECT ({}) ON {} FROM tidegate_worker").format(_names(gone), table))
         summary.append(f"takes {', '.join(gone)} of {source.schema}.{source.table} on {name} from the worker")
-    return SourceSteps(tuple(before), tuple(after), tuple(summary), joins=not published)
+    return SourceSteps(tuple(before), tuple(after), tuple(summary), joins=bool(joining))
 
 
 def remote_problems(contract: Contract, name: str, row_security: bool) -> Iterator[str]:

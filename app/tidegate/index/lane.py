@@ -273,8 +273,9 @@ class Lane:
         indexer.close()
 
     def _end_backfill(self, scanned: Scanned) -> None:
-        """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would."""
-        pause = _RETRY_FIRST_S
+        """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would. What
+        the database refuses again and again suspends the product: others wait behind it."""
+        pause, failures = _RETRY_FIRST_S, 0
         while self._waits_again(scanned.product) and not self._stopping:
             time.sleep(_RETRY_FIRST_S)
         while True:
@@ -282,6 +283,10 @@ class Lane:
                 self._scanned(scanned.product)
             except (psycopg.Error, TidegateError) as error:
                 log.warning("end of backfill waits", extra={"reason": str(error), "retry_s": pause})
+                failures += isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError)
+                if failures >= _WRITE_ATTEMPTS and self._suspend(scanned.product, _reason(error)):
+                    self._acknowledgements.finish(scanned.numbers)
+                    return
             else:
                 self._acknowledgements.finish(scanned.numbers)
                 return

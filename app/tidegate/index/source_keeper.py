@@ -33,8 +33,8 @@ class House(Protocol):
     def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
         """The backfill of a product is written; `there` is its source."""
 
-    def gone(self, product_id: int) -> None:
-        """The product's table was dropped, renamed or taken out of the publication: nothing comes of it."""
+    def check(self, home: Connection, there: Connection, source: Source) -> None:
+        """Sees whether the source still is what its products need."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class SourceKeeper:
                 self.stopping.wait(_AWAY_S)
 
     def _turn(self, home: Connection, there: Connection) -> None:
-        self._check_tables(home, there)
+        self.house.check(home, there, self.source)
         partitions = self.fleet.partitions.get(self.source.name, 0)
         if partitions != self._beats_in:
             set_heartbeats(there, self.source.prefix, partitions)
@@ -110,14 +110,6 @@ class SourceKeeper:
         if self._turns % _FORGET_EVERY == 0:
             there.execute(queries("worker")["signals_forget"])
         self._turns += 1
-
-    def _check_tables(self, home: Connection, there: Connection) -> None:
-        """The products first: one that is published has its table in the publication already."""
-        products = home.execute(queries("remote")["products_of_source"], {"source": self.source.name}).fetchall()
-        published = set(there.execute(queries("remote")["publication"]).fetchall()) if products else set()
-        for product_id, schema, table in products:
-            if (schema, table) not in published:
-                self.house.gone(product_id)
 
     def _place_scans(self, home: Connection, there: Connection) -> None:
         static = queries("remote")

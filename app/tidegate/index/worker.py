@@ -14,6 +14,7 @@ from tidegate.capture.acknowledgement import Finishes, Shares
 from tidegate.capture.change_event import ChangeEvent, Message, Operation, StreamEvent, TableScanned, Undecodable
 from tidegate.capture.partitioning import CATALOG_BEATS
 from tidegate.capture.position import Lsn
+from tidegate.capture.source import Source
 from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
@@ -26,6 +27,7 @@ from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
 from tidegate.index.routes import Routes
+from tidegate.index.source_check import slot_trouble, source_troubles, suspend_source
 from tidegate.index.source_keeper import SourceKeeper
 from tidegate.index.source_reader import SourceReader
 from tidegate.index.sweep import sweep, sweep_remote
@@ -77,6 +79,7 @@ class Worker:
         self._acknowledgements = acknowledgements
         self._shares = Shares(acknowledgements)
         self._fleet = fleet
+        self._home = Source(HOME, dsn, "", "") if fleet is None else fleet.sources[HOME]
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
         self._meter = CostMeter()
@@ -341,14 +344,21 @@ class Worker:
             self._backfill_done(product, there)
         self._fleet.settled(connection, product_id)
 
-    def gone(self, product_id: int) -> None:
-        for product in self._by_id(product_id):
-            source = product.contract.source
-            self._suspend(
-                product,
-                f"table {source.schema}.{source.table} of {product.source} is gone, renamed or no longer in the "
-                "publication",
-            )
+    def check(self, home: Connection, there: Connection, source: Source) -> None:
+        """Suspends products whose source was altered so that changes would go by unseen, or could not be read."""
+        # Without a fleet the engine finds out that its slot is lost.
+        lost = slot_trouble(home, there, source) if self._fleet is not None else None
+        if lost is not None:
+            suspend_source(home, source.name, lost)
+        products = {product.product_id: product for product in self._routes.working if product.source == source.name}
+        troubles = source_troubles(there, list(products.values()))
+        if not troubles:
+            return
+        # Not by a contract that was replaced a moment ago: the new one may know of what was altered.
+        rows = home.execute(self._static["versions"], {"product_ids": list(troubles)}).fetchall()
+        for product_id, version in rows:
+            if products[product_id].contract.version == version:
+                self._suspend(products[product_id], troubles[product_id])
 
     def _by_id(self, product_id: int) -> list[Product]:
         return [product for product in self._routes.all if product.product_id == product_id]
@@ -413,7 +423,7 @@ class Worker:
             self._ask_for_backfills(connection)
             self._regulate_backfill(connection)
         self._retry_parked(connection)
-        self._check_sources(connection)
+        self.check(connection, connection, self._home)
         if turn % 5 == 0:
             self._build_vector_indexes()
         if turn % _FORGET_EVERY == 0:
@@ -439,13 +449,6 @@ class Worker:
             log.info("backfill asked for", extra={"tables": names})
             if self._backfills is not None:
                 self._backfills.asked(connection, list(dict.fromkeys(tables)))
-
-    def _check_sources(self, connection: Connection) -> None:
-        """Suspends products whose table was dropped, renamed or taken out of the publication: nothing comes of it."""
-        gone = {row[0] for row in connection.execute(self._static["sources_gone"])}
-        for product in [p for p in self._routes.all if p.product_id in gone]:
-            _, schema, table = product.table
-            self._suspend(product, f"table {schema}.{table} is gone, renamed or no longer in the publication")
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""
