@@ -122,7 +122,8 @@ ORDER BY 1, 2;
 -- uncaptured --
 SELECT p.product, p.source_schema || '.' || p.source_table
 FROM tidegate.product p
-WHERE p.source_server = '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
+WHERE p.source_server = '' AND p.beside IS NULL
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables t
                   WHERE t.pubname = 'tidegate' AND t.schemaname = p.source_schema AND t.tablename = p.source_table)
 ORDER BY 1;
 
@@ -166,8 +167,11 @@ WHERE m.roleid = 'tidegate_emergency'::regrole AND r.rolname <> 'tidegate_owner'
 ORDER BY 1;
 
 -- catalogued_rules --
-SELECT p.product, coalesce(jsonb_agg(to_jsonb(r) - 'product_id' ORDER BY r.place) FILTER (WHERE r.place IS NOT NULL), '[]')
+SELECT p.chunk_schema || '.' || p.chunk_table, coalesce(jsonb_agg(to_jsonb(r) - 'product_id' ORDER BY r.place) FILTER (WHERE r.place IS NOT NULL), '[]')
 FROM tidegate.product p LEFT JOIN tidegate.rule r USING (product_id) GROUP BY 1;
 
 -- published --
-SELECT p.contract, p.source_server FROM tidegate.product p ORDER BY p.product;
+-- Each index as it really embeds: the columns that it needs of the source are granted for it.
+SELECT p.contract || CASE WHEN p.own_embedding IS NULL THEN '{}' ELSE jsonb_build_object('embedding', p.own_embedding) END
+                  || CASE WHEN p.beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END, p.source_server
+FROM tidegate.product p ORDER BY p.product;

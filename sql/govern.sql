@@ -114,16 +114,19 @@ WHERE p.pubname = 'tidegate';
 
 -- publish --
 INSERT INTO tidegate.product AS p (product, domain, contract_version, contract, contract_text, source_schema, source_table,
-    source_server, chunk_schema, chunk_table, live_function, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by)
+    source_server, chunk_schema, chunk_table, live_function, key_columns, model, dimension, latency_ms, latency_percentile, state, applied_by,
+    own_embedding)
 VALUES (%(product)s, %(domain)s, %(version)s, %(contract)s, %(text)s, %(source_schema)s, %(source_table)s,
     %(source_server)s, %(chunk_schema)s, %(chunk_table)s, %(live_function)s, %(key_columns)s, %(model)s, %(dimension)s, %(latency_ms)s, %(latency_percentile)s,
-    'pending', session_user)
+    'pending', session_user, %(own_embedding)s)
 ON CONFLICT (product) DO UPDATE
 SET contract_version = excluded.contract_version, contract = excluded.contract, contract_text = excluded.contract_text,
     source_schema = excluded.source_schema, source_table = excluded.source_table, key_columns = excluded.key_columns,
     model = excluded.model, dimension = excluded.dimension, latency_ms = excluded.latency_ms,
-    latency_percentile = excluded.latency_percentile, applied_by = session_user, applied_at = clock_timestamp(),
+    latency_percentile = excluded.latency_percentile, own_embedding = excluded.own_embedding,
+    applied_by = session_user, applied_at = clock_timestamp(),
     state = CASE WHEN %(backfill)s THEN 'pending' ELSE p.state END,
+    built_from = CASE WHEN %(backfill)s THEN 'source' ELSE p.built_from END,
     state_reason = CASE WHEN %(backfill)s THEN NULL ELSE p.state_reason END;
 
 -- record --

@@ -19,6 +19,7 @@ BEGIN
         statement := tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors, wanted, exact, true, without);
         EXIT WHEN statement IS NULL;
         EXECUTE statement INTO hits, counts;
+        CONTINUE WHEN -2 = ANY (counts);  -- a table changed places in between
         EXIT WHEN coalesce(cardinality(hits), 0) >= k;
         -- Too few. An approximate scan may have given up early: go exact. An exact one that saw all there
         -- is has shown all there is; one that was cut (chunks of one row, rows no longer live) looks further.
@@ -53,6 +54,7 @@ DECLARE
     origin tidegate.search_target;
     matches text;
     mean text;
+    there boolean;
     seen boolean := true;
 BEGIN
     SELECT * INTO origin FROM tidegate.search_scope(ARRAY["similar".product]) AS s;
@@ -72,7 +74,11 @@ BEGIN
     SELECT string_agg(format('t.%I = %L::%s', u.name, key ->> u.name, u.type), ' AND ') INTO matches
     FROM unnest(origin.key_columns, origin.key_types) AS u (name, type);
     -- Under row-level security; a row of several chunks is what they have in common.
-    EXECUTE format('SELECT @extschema:vector@.avg(t.embedding)::text FROM %s AS t WHERE %s', origin.chunk_table, matches) INTO mean;
+    FOR attempt IN 1..3 LOOP
+        EXECUTE format('SELECT @extschema:vector@.avg(t.embedding)::text, %1$L::regclass = %2$s FROM %1$s AS t WHERE %3$s AND %1$L::regclass = %2$s',
+                       origin.relation::regclass, origin.relation::oid, matches) INTO mean, there;
+        EXIT WHEN there;
+    END LOOP;
     IF mean IS NOT NULL AND consistency = 'strict' AND NOT origin.elsewhere THEN
         EXECUTE format(CASE WHEN origin.live_takes_all THEN 'SELECT EXISTS (SELECT FROM %s(%s))' ELSE 'SELECT %s(%s)' END, origin.live_function, (
             SELECT string_agg(format(CASE WHEN origin.live_takes_all THEN 'ARRAY[%L::%s]' ELSE '%L::%s' END, key ->> u.name, u.type), ', ' ORDER BY u.place)

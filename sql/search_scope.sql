@@ -134,20 +134,22 @@ BEGIN
     LOOP
         target.product := found_one.product;
         target.relation := found_one.relation;
-        target.chunk_table := format('%I.%I', found_one.chunk_schema, found_one.chunk_table);
+        -- The table that this snapshot's catalog has, and its model's, wherever it is now: it may have changed places with
+        -- the product's other index since.
+        target.chunk_table := found_one.relation::regclass::text;
         target.key_columns := found_one.key_columns;
         target.model := found_one.model;
         target.dimension := found_one.dimension;
         target.elsewhere := found_one.source_server <> '';
         -- None where the rows are in another database, which no function here can ask.
-        target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', found_one.chunk_schema, found_one.live_function) END;
+        target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', 'rag_' || found_one.domain, found_one.live_function) END;
         target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'simple');
         SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.place) FILTER (WHERE u.place IS NOT NULL),
                min(CASE WHEN a.attname = 'embedding' THEN format_type(a.atttypid, a.atttypmod) END)
         INTO target.key_types, target.embedding_type
         FROM pg_attribute a LEFT JOIN unnest(target.key_columns) WITH ORDINALITY AS u (name, place) ON u.name = a.attname
         WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND (u.place IS NOT NULL OR a.attname = 'embedding');
-        target.live_takes_all := EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = found_one.chunk_schema::regnamespace
+        target.live_takes_all := EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || found_one.domain))
                                   AND f.proname = found_one.live_function AND f.proretset);
         target.vector_index := EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
                                 WHERE i.indrelid = found_one.relation AND m.amname = 'hnsw' AND i.indisvalid AND i.indpred IS NULL);

@@ -30,7 +30,8 @@ BEGIN
             CONTINUE WHEN size <> target.dimension AND NOT named;
         ELSIF NOT vectors ? target.model THEN
             CONTINUE WHEN NOT named;
-            RAISE EXCEPTION 'vectors has none of model "%", product "%"', target.model, target.product USING ERRCODE = 'invalid_parameter_value',
+            -- A code of its own: who embedded the question before the product was switched to another model does it again.
+            RAISE EXCEPTION 'vectors has none of model "%", product "%"', target.model, target.product USING ERRCODE = 'TG001',
                 HINT = 'It has: ' || coalesce((SELECT string_agg(v, ', ') FROM jsonb_object_keys(vectors) AS v), 'none') || '.';
         ELSIF NOT vectors -> target.model @? 'strict $ ? (@.type() == "array" && @.size() > 0)' OR vectors -> target.model @? 'strict $[*] ? (@.type() != "number")' THEN
             RAISE EXCEPTION 'vectors: that of model "%" is no list of numbers', target.model USING ERRCODE = 'invalid_parameter_value';
@@ -137,6 +138,10 @@ BEGIN
         END IF;
         CONTINUE WHEN narrowed = 'false';
         branch := branch + 1;
+        -- Where the table of that name is another one by now, nothing is read of it, and the -2 has the statement made anew.
+        -- Folded to true when it is planned: by then the table is locked, and keeps its name.
+        narrowed := format('%s AND %L::regclass = %s', narrowed, target.chunk_table, target.relation);
+        counts := counts || format('CASE WHEN %L::regclass = %s THEN 0 ELSE -2 END', target.chunk_table, target.relation);
         tsquery := CASE WHEN by_words THEN format('websearch_to_tsquery(%L::regconfig, %L)', target.language, query_text) END;
         parts := parts || tidegate.search_branch(branch, target, narrowed, vector, tsquery, wanted, exact);
         SELECT 'jsonb_build_object(' || string_agg(format('%L, t.%I', u.name, u.name), ', ' ORDER BY u.n) || ')',

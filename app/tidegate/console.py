@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.capture.connect import ConnectorState
+from tidegate.govern.model_status import ModelStatus
 from tidegate.observe.cost import ProductCost
 from tidegate.observe.dead_letters import DeadLetter
 from tidegate.observe.fleet import FleetStatus
@@ -166,6 +167,26 @@ def connector_line(name: str, state: ConnectorState | None) -> str:
     tasks = ", ".join(task.lower() for task in state.tasks) or "none"
     reason = f": {state.reason}" if state.reason else ""
     return f"connector {name}: {state.state.lower()}, task {tasks}{reason}"
+
+
+def model_lines(status: ModelStatus) -> Iterator[str]:
+    """The indexes of a product, for people."""
+    yield status.product
+    for index, part in ((status.searched, "searched"), (status.second, "beside")):
+        if index is None:
+            continue
+        facts = [f"{index.dimension} dimensions", index.state, f"{index.rows:,} rows", f"{index.chunks:,} chunks"]
+        if index.parked:
+            facts.append(f"{index.parked:,} parked")
+        if index is status.second and status.lag_s is not None:
+            facts.append(f"{status.lag_s:.1f} s behind the other")
+        if index.served_until is not None:
+            facts.append(f"searched until {moment(index.served_until)}")
+        if not index.wanted:
+            facts.append("not the contract's model")
+        yield f"  {part:8}  {index.model}: {', '.join(facts)}"
+        if index.state_reason:
+            yield f"            {index.state_reason}"
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:

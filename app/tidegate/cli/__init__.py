@@ -4,6 +4,7 @@
 from tidegate.cli import (  # noqa: F401, I001
     contract,
     publish,
+    model,
     domain,
     serve,
     verify,

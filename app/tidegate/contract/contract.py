@@ -103,6 +103,11 @@ class Contract:
         return fit(f"beside_{self.domain}") if self.beside else self.function_schema
 
     @property
+    def index(self) -> str:
+        """The name of the chunk table with its schema: what tells two indexes of a product apart."""
+        return f"{self.chunk_schema}.{self.table}"
+
+    @property
     def function_schema(self) -> str:
         """The schema of the live check and the membership functions: these are the product's, whatever the index."""
         return f"rag_{self.domain}"

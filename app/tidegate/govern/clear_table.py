@@ -54,6 +54,11 @@ class ClearTables:
         self._wanted = {clear_table_name(contract, column): column for column in contract.revealed_columns}
         self.changes = self._held != {name: _mark(contract, column) for name, column in self._wanted.items()}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The side tables that are there."""
+        return tuple(self._held)
+
     def drops(self, *, all_: bool) -> Iterator[Statement]:
         """The tables that go: nobody reveals the column any more, its key, type or roles changed, or all of them."""
         for name, mark in self._held.items():

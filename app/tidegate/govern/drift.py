@@ -35,7 +35,7 @@ def find_drift(connection: Connection, sources: Mapping[str, str] | None = None)
         (row[0], row[1]): row
         for row in connection.execute(queries("drift")["chunk_tables"], {"schemas": schemas(contracts)})
     }
-    oids = {c.product: tables[c.chunk_schema, c.table][6] for c in contracts if (c.chunk_schema, c.table) in tables}
+    oids = {c.index: tables[c.chunk_schema, c.table][6] for c in contracts if (c.chunk_schema, c.table) in tables}
     is_, unmade = actual(connection, contracts, oids), []
     try:
         should = expected(connection, contracts, oids, frozenset(remote))
@@ -125,10 +125,10 @@ def _schema_owners(connection: Connection, contracts: Sequence[Contract]) -> Ite
 
 def _policies(contracts: Sequence[Contract], is_: State, should: State) -> Iterator[DriftFinding]:
     for contract in contracts:
-        held, wanted = is_.policies.get(contract.product), should.policies.get(contract.product)
+        held, wanted = is_.policies.get(contract.index), should.policies.get(contract.index)
         if held is None or wanted is None:
             continue
-        table = f"{contract.chunk_schema}.{contract.table}"
+        table = contract.index
         for name, row in wanted.items():
             if name not in held:
                 yield DriftFinding("error", "policy_missing", table, f"the policy {name} is gone", _again(contract))
@@ -251,9 +251,9 @@ def _triggers(is_: State, should: State) -> Iterator[DriftFinding]:
 def _catalogue(connection: Connection, contracts: Sequence[Contract]) -> Iterator[DriftFinding]:
     held: dict[str, Any] = dict(connection.execute(queries("drift")["catalogued_rules"]).fetchall())
     for contract in contracts:
-        if held.get(contract.product) != compiled_rules(contract):
+        if held.get(contract.index) != compiled_rules(contract):
             yield DriftFinding(
-                "error", "rules_changed", contract.product,
+                "error", "rules_changed", contract.product + ("" if not contract.beside else " (second index)"),
                 "tidegate.rule, which searches and explanations read, is not what the contract says",
                 f"tidegate apply {contract.path} --rebuild",
             )  # fmt: skip

@@ -20,7 +20,7 @@ LOCK_TIMEOUT_MS = 2000
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What can drift: rows of the named queries of `sql/drift.sql`; policies by product."""
+    """What can drift: rows of the named queries of `sql/drift.sql`; policies by chunk table."""
 
     functions: dict[str, Row]
     privileges: frozenset[Row]
@@ -30,8 +30,8 @@ class State:
 
 
 def actual(connection: Connection, contracts: Sequence[Contract], oids: dict[str, int]) -> State:
-    """As it is. `oids`: of the chunk tables that exist, by product."""
-    held = {product: _policies(connection, oid) for product, oid in oids.items()}
+    """As it is. `oids`: of the chunk tables that exist, by their names."""
+    held = {name: _policies(connection, oid) for name, oid in oids.items()}
     return _state(connection, schemas(contracts), held)
 
 
@@ -51,16 +51,16 @@ def expected(
         connection.execute("SET LOCAL ROLE NONE")
         install_functions(connection)
         connection.execute("SET LOCAL ROLE tidegate_owner")
-        there = [contract for contract in contracts if contract.product in oids]
+        there = [contract for contract in contracts if contract.index in oids]
         reading = [contract for contract in there if contract.product not in remote]
-        guarding = {contract.product: list(guards(connection, contract)) for contract in reading}
+        guarding = {contract.index: list(guards(connection, contract)) for contract in reading}
         for contract in reading:
-            for statement in (*table_of.functions(contract), *guarding[contract.product]):
+            for statement in (*table_of.functions(contract), *guarding[contract.index]):
                 connection.execute(statement)
         for contract in there:
             for statement in table_of.grants(contract, live=contract.product not in remote):
                 connection.execute(statement)
-        held = {contract.product: _wanted(connection, contract) for contract in there}
+        held = {contract.index: _wanted(connection, contract) for contract in there}
         return _state(connection, schemas(contracts), held)
 
 

@@ -21,6 +21,7 @@ from tidegate.database import Connection, connect, vector_schema
 from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
+from tidegate.govern.beside import Index, Indexes, drop_statements, indexes_of, name_beside
 from tidegate.govern.clear_table import ClearTables, remasked
 from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
@@ -173,6 +174,18 @@ def make_plan(
     return replace(made, source=source, source_dsn=dsn)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is done of a second index. `contract`: None where there is none. `forget`: it begins anew."""
+
+    contract: Contract | None = None
+    dimension: int = 0
+    steps: tuple[Step, ...] = ()
+    late: tuple[Step, ...] = ()
+    backfill: bool = False
+    forget: bool = False
+
+
 class _Planner:
     def __init__(
         self,
@@ -198,21 +211,20 @@ class _Planner:
         self._steps: list[Step] = []
         self._summary: list[str] = []
         self._dimension = 0
+        self._indexes = Indexes(None, None)
+        self._second: Contract | None = None
 
     def plan(self) -> Plan:
-        contract = self._contract
+        wanted = self._contract
+        published = self._one("published_product", product=wanted.product)
+        self._indexes = indexes_of(self._connection, wanted.product)
         self._check()
-        published = self._one("published_product", product=contract.product)
-        existing = self._one("chunk_table", schema=contract.chunk_schema, table=contract.table)
-        if existing is not None and existing[1] != "tidegate_owner":
-            self._unfit(
-                [f"table {contract.chunk_schema}.{contract.table} exists and belongs to {existing[1]}; rename it"]
-            )
-        if existing is not None:
-            self._check_foreign(existing[0], dropped=self._rebuild or published is None)
-        spec = contract.to_spec()
-        suspended = published is not None and published[6] == "suspended"
-        backfill = published is None or suspended or self._documents_change(published[1], spec)
+        dimension = self._assign(wanted)
+        contract = self._contract
+        existing = self._chunk_table(published)
+        spec = wanted.to_spec()
+        suspended = self._indexes.suspended
+        backfill = self._reads_again(self._indexes.searched)
         clear = ClearTables(self._connection, contract)
         anew = existing is not None and (self._rebuild or published is None)
         self._roles()
@@ -227,7 +239,7 @@ class _Planner:
             if self._local or self._one("chunk_schema_owner", schema=contract.source.schema) is not None:
                 self._as_login(table_of.source_types_grant(contract))
             self._own(*table_of.create_schema(contract))
-            self._own(*table_of.create_table(contract, self._dimension, vector_schema(self._connection)))
+            self._own(*table_of.create_table(contract, dimension, vector_schema(self._connection)))
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
             backfill = True
             added: Sequence[Column] = contract.carried_columns
@@ -238,20 +250,23 @@ class _Planner:
         for column in added:
             self._own(*table_of.create_column_index(contract, column))
         late = self._govern(published, existing, spec, held, clear, begun)
+        beside = self._plan_beside(published, spec)
+        late += beside.late
         capture = self._capture(again=suspended)
         backfill = backfill or capture.joins
         old: Contract | None = None
         changes: tuple[Change, ...] = ()
         if self._steps or late or published is None or suspended or capture.joins or spec != published[1]:
             old = Contract.from_spec(published[1]) if published is not None else None
-            changes = diff(old, contract).changes if old is not None else ()
-            self._publish(spec, backfill, late, old, changes, forget=existing is None)
+            changes = diff(old, wanted).changes if old is not None else ()
+            self._publish(wanted, dimension, backfill, late, old, changes, beside, forget=existing is None)
         self._steps += late
         self._around(capture)
+        backfill = backfill or beside.backfill
         if backfill:
             self._summary.append(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(
-            contract,
+            wanted,
             self._dimension,
             tuple(self._steps),
             tuple(self._summary),
@@ -273,7 +288,7 @@ class _Planner:
         """What lets the table's changes come, and be read: in the index's own database steps like the others."""
         source = self._contract.source
         if not self._local:
-            steps = source_steps(self._there, self._contract, self._source)
+            steps = source_steps(self._there, self._contract, self._source, self._second)
             self._summary += steps.summary
             return steps
         joining = list(joins(self._connection, source.schema, source.table))
@@ -323,7 +338,8 @@ class _Planner:
         if changes and self._local:
             # Policies call the membership functions, and these read what the owner of the source grants.
             self._as_login(*table_of.source_grants(contract))
-            self._own(*table_of.functions(contract), *guards(self._connection, contract))
+            if not contract.beside:
+                self._own(*table_of.functions(contract), *guards(self._connection, contract))
         self._steps += policy_steps
         self._own(*clear.creates(all_=existing is None))
         self._summary += clear.summary(all_=existing is None)
@@ -445,18 +461,93 @@ class _Planner:
         published = self._one("published_product", product=self._contract.product)
         if published is None or self._rebuild:
             return
-        if (published[4], published[5]) != (embedding.model, self._dimension):
-            yield (
-                f"the model changes from {published[4]} ({published[5]} dimensions) to {embedding.model} "
-                f"({self._dimension}); its vectors do not mix: apply with --rebuild to index the product anew"
-            )
+        yield from self._indexes.problems(self._contract, self._dimension)
         old_key = [column["name"] for column in published[1]["columns"] if column["key_position"] is not None]
         if sorted(old_key) != sorted(column.name for column in self._contract.key_columns):
             yield "the primary key changes; apply with --rebuild to index the product anew"
 
-    def _documents_change(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-        """Whether rows already indexed would be indexed otherwise: what is embedded, from where."""
-        return any(old[part] != new[part] for part in ("embedding", "source"))
+    def _reads_again(self, index: Index | None) -> bool:
+        """Whether the index is new or suspended, or rows in it would be indexed otherwise: from where, what of it."""
+        if index is None or index.state == "suspended":
+            return True
+        old, new = index.contract, self._contract
+        return (old.embedding, old.source) != (new.embedding, new.source)
+
+    def _chunk_table(self, published: Sequence[Any] | None) -> Sequence[Any] | None:
+        """The chunk table that is there (oid, owner), with nothing of somebody else's in the way."""
+        name = self._contract.index
+        existing = self._one("chunk_table", schema=self._contract.chunk_schema, table=self._contract.table)
+        if existing is not None:
+            if existing[1] != "tidegate_owner":
+                self._unfit([f"table {name} exists and belongs to {existing[1]}; rename it"])
+            self._check_foreign(existing[0], dropped=self._rebuild or published is None)
+        return existing
+
+    def _assign(self, wanted: Contract) -> int:
+        """Which index takes what of the contract; returns the length of the vectors of the one that is searched."""
+        searched = self._indexes.searched
+        if self._rebuild or searched is None:
+            return self._dimension
+        self._contract, self._second = self._indexes.under(wanted)
+        return self._dimension if self._contract is wanted else searched.dimension
+
+    def _plan_beside(self, published: Sequence[Any] | None, spec: Mapping[str, Any]) -> Beside:
+        """What is to be done of the second index: built, brought to the contract as the first, or dropped."""
+        held, second = self._indexes.second, self._second
+        if second is None:
+            if held is not None:
+                self._own(*drop_statements(self._connection, held.contract))
+                self._own(_bind(queries("beside")["forget_beside"], {"product": held.contract.product}))
+                name = f"{held.contract.chunk_schema}.{held.contract.table}"
+                self._summary.append(f"drops the second index {name}, with {held.embedding.model}")
+                self._drops.append(f"table {name}")
+            return Beside()
+        dimension = self._dimension if held is None else held.dimension
+        planner = _Planner(self._connection, self._there, second, self._embedder, False, self._setting, self._source)
+        beside = planner.plan_beside(held, dimension, published, spec)
+        if held is None:
+            self._summary.append(
+                f"builds a second index beside the first, with {second.embedding.model} ({dimension} dimensions), and "
+                f'keeps both current; searches stay with {self._contract.embedding.model} until "tidegate model '
+                f'switch {second.product}"'
+            )
+        self._steps += beside.steps
+        self._summary += [f"second index: {line}" for line in planner._summary]
+        self._drops += planner._drops
+        return beside
+
+    def plan_beside(
+        self, held: Index | None, dimension: int, published: Sequence[Any] | None, spec: Mapping[str, Any]
+    ) -> Beside:
+        """The steps of a second index alone; who publishes it and what belongs to the product is the first one's."""
+        contract = self._contract
+        owner = self._one("chunk_schema_owner", schema=contract.chunk_schema)
+        existing = self._one("chunk_table", schema=contract.chunk_schema, table=contract.table)
+        if owner is not None and owner[0] != "tidegate_owner":
+            self._unfit([f"schema {contract.chunk_schema} exists and belongs to {owner[0]}; rename it"])
+        if existing is not None and (held is None or existing[1] != "tidegate_owner"):
+            self._unfit([f"table {contract.chunk_schema}.{contract.table} exists and is no second index; drop it"])
+        clear = ClearTables(self._connection, contract)
+        begun = len(self._steps)
+        added: Sequence[Column] = contract.carried_columns
+        policies_held: dict[str, str | None] = {}
+        if existing is None:
+            self._own(*clear.drops(all_=True))
+            self._own(*table_of.create_schema(contract))
+            self._own(*table_of.create_table(contract, dimension, vector_schema(self._connection)))
+        else:
+            self._check_foreign(existing[0], dropped=False)
+            self._own(*clear.drops(all_=False))
+            begun = len(self._steps)
+            added, policies_held = self._change_columns(existing[0], published)
+        for column in added:
+            self._own(*table_of.create_column_index(contract, column))
+        known = None if existing is None else published
+        late = self._govern(known, existing, spec, policies_held, clear, begun)
+        backfill = existing is None or bool(added) or clear.changes or self._reads_again(held)
+        if existing is None:
+            self._summary.clear()
+        return Beside(contract, dimension, tuple(self._steps), tuple(late), backfill, forget=existing is None)
 
     def _roles(self) -> None:
         named = list(self._contract.roles)
@@ -587,6 +678,9 @@ class _Planner:
             self._static["role_exists"], {"roles": list(table_of.reading_roles(old))}
         )}  # fmt: skip
         roles = withdrawal.withdrawn_roles(old, contract, there)
+        if contract.beside:
+            self._own(*withdrawal.withdraw_readers(contract, roles))
+            return
         for role in roles:
             self._summary.append(f"takes the chunk table from {role}, which no rule allows any more")
         self._own(*withdrawal.withdraw_readers(contract, roles, live=self._local))
@@ -595,19 +689,21 @@ class _Planner:
         source = self._required("source_table", schema=contract.source.schema, table=contract.source.table)
         columns = [row[0] for row in self._connection.execute(self._static["source_columns"], {"oid": source[0]})]
         self._own(*withdrawal.drop_old_live_function(old, contract))
-        self._as_login(*withdrawal.withdraw_columns(old, contract, columns))
+        self._as_login(*withdrawal.withdraw_columns(old, contract, columns, also=self._second))
 
     def _publish(
         self,
-        spec: Mapping[str, Any],
+        contract: Contract,
+        dimension: int,
         backfill: bool,
         late: Sequence[Step],
         old: Contract | None,
         changes: Sequence[Change],
+        beside: Beside,
         *,
         forget: bool,
     ) -> None:
-        contract = self._contract
+        spec, searched = contract.to_spec(), self._contract
         latency = contract.latency
         common = {
             "product": contract.product,
@@ -636,8 +732,9 @@ class _Planner:
                     "live_function": table_of.live_name(contract) if self._local else None,
                     "source_server": self._source,
                     "key_columns": [column.name for column in contract.key_columns],
-                    "model": contract.embedding.model,
-                    "dimension": self._dimension,
+                    "model": searched.embedding.model,
+                    "dimension": dimension,
+                    "own_embedding": _own_embedding(searched, contract),
                     "latency_ms": None if latency is None else round(latency.ms),
                     "latency_percentile": None if latency is None else latency.percentile,
                     "backfill": backfill,
@@ -647,6 +744,7 @@ class _Planner:
             _bind(
                 self._static["record_rules"], {"product": contract.product, "rules": Jsonb(compiled_rules(contract))}
             ),
+            *(_publish_beside(contract, beside) if beside.contract else ()),
             _bind(
                 self._static["record"],
                 {**common, "statements": statements, "change_class": kind, "changes": Jsonb(listed)},
@@ -723,6 +821,32 @@ def _bind(statement: LiteralString, parameters: Mapping[str, Any]) -> sql.Compos
         name, _, rest = after.partition(")s")
         parts += [sql.SQL(before), sql.Literal(parameters[name])]
     return sql.Composed([*parts, sql.SQL(rest)])
+
+
+def _publish_beside(wanted: Contract, beside: Beside) -> Iterator[sql.Composed]:
+    """The catalog's row of the second index, with its rules; after that of the first, which it takes the rest from."""
+    contract, static = beside.contract, queries("govern")
+    assert contract is not None
+    name = name_beside(contract)
+    if beside.forget:
+        yield _bind(static["forget_rows"], {"product": name})
+    parameters = {
+        "product": contract.product,
+        "name": name,
+        "chunk_schema": contract.chunk_schema,
+        "model": contract.embedding.model,
+        "dimension": beside.dimension,
+        "own_embedding": _own_embedding(contract, wanted),
+        "backfill": beside.backfill,
+    }
+    yield _bind(queries("beside")["publish_beside"], parameters)
+    yield _bind(static["forget_rules"], {"product": name})
+    yield _bind(static["record_rules"], {"product": name, "rules": Jsonb(compiled_rules(contract))})
+
+
+def _own_embedding(contract: Contract, wanted: Contract) -> Jsonb | None:
+    """What the catalog notes of an index's embedding: nothing, where it is the contract's."""
+    return None if contract.embedding == wanted.embedding else Jsonb(contract.to_spec()["embedding"])
 
 
 def _reference(contract: Contract) -> dict[str, str]:

@@ -90,8 +90,12 @@ class SourceSteps:
     joins: bool
 
 
-def source_steps(connection: Connection, contract: Contract, name: str) -> SourceSteps:
-    """Compares the contract with its source database: privileges of the worker, the publication."""
+def source_steps(connection: Connection, contract: Contract, name: str, also: Contract | None = None) -> SourceSteps:
+    """Compares the contract with its source database: privileges of the worker, the publication.
+
+    Args:
+        also: the product's second index, which may need other columns.
+    """
     static = queries("remote")
     source = contract.source
     table = sql.Identifier(source.schema, source.table)
@@ -100,6 +104,7 @@ def source_steps(connection: Connection, contract: Contract, name: str) -> Sourc
     assert row is not None
     usage, readable, granted = row
     needed = [column.name for column in contract.read_columns]
+    needed += [column.name for column in (also.read_columns if also else ()) if column.name not in needed]
     before: list[Statement] = []
     summary: list[str] = []
     if not usage:

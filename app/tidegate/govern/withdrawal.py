@@ -25,11 +25,17 @@ def withdraw_readers(new: Contract, roles: Collection[str], *, live: bool = True
             yield sql.SQL("REVOKE ALL ON FUNCTION {} FROM {}").format(checks, names)
 
 
-def withdraw_columns(old: Contract, new: Contract, source_columns: Collection[str]) -> Iterator[Statement]:
-    """Takes the source columns that are published no longer from the worker and the live check."""
+def withdraw_columns(
+    old: Contract, new: Contract, source_columns: Collection[str], also: Contract | None = None
+) -> Iterator[Statement]:
+    """Takes the source columns that are published no longer from the worker and the live check.
+
+    Args:
+        also: another index of the product, whose columns stay readable.
+    """
     if (old.source.schema, old.source.table) != (new.source.schema, new.source.table):
         return
-    kept = _read_columns(new)
+    kept = _read_columns(new) | (_read_columns(also) if also else frozenset())
     gone = [name for name in sorted(_read_columns(old) - kept) if name in source_columns]
     if gone:
         yield sql.SQL("REVOKE SELECT ({}) ON {} FROM tidegate_worker, tidegate_owner").format(
