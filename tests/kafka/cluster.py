@@ -1,11 +1,12 @@
 """A Kafka broker (KRaft) and a Kafka Connect worker with Debezium, on loopback.
 
-From Maven Central's jars, on the machine's Java: no Docker engine is needed.
+In containers where a Docker engine runs; else from Maven Central's jars, on the machine's Java.
 `python -m tests.kafka.cluster` runs one until it is interrupted, and prints the two settings to use it with.
 """
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,10 +17,13 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from tests.kafka.jars import jars
+from tests.kafka import containers, jars
+from tests.kafka.certificate import certificate
 
 _START_S = 60.0
+_USER = "tide"
 _LOG4J = """
 status = error
 appender.out.type = Console
@@ -33,12 +37,16 @@ _BROKER = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={folder}/broker.pem
+log.dirs={folder}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=5
 transaction.state.log.replication.factor=1
@@ -102,6 +110,9 @@ class Jvm:
             self.process.wait(10)
         self.process = None
 
+    def remove(self) -> None:
+        self.stop(signal.SIGKILL)
+
     def require(self) -> None:
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended:\n{self.tail()}"
@@ -110,14 +121,32 @@ class Jvm:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
 
+class Program(Protocol):
+    """A program of the cluster, in whatever it runs."""
+
+    def start(self) -> None: ...
+
+    def stop(self, number: int = signal.SIGTERM) -> None: ...
+
+    def remove(self) -> None: ...
+
+    def require(self) -> None: ...
+
+    def tail(self) -> str: ...
+
+
 @dataclass
 class Cluster:
-    """Where to reach the two, and how to restart them."""
+    """Where to reach the two, and how to restart them.
+
+    `secure`: what kafka-python needs for the same broker by SASL (SCRAM) and TLS, with a certificate of its own making.
+    """
 
     bootstrap_servers: str
     connect_url: str
-    broker: Jvm
-    connect: Jvm
+    secure: dict[str, str]
+    broker: Program
+    connect: Program
     env: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,10 +192,9 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A broker and a Connect worker from the jars; both end with the context."""
-    folder = jars()
+    """A broker and a Connect worker; both end with the context."""
     with tempfile.TemporaryDirectory(prefix="tidegate-kafka-") as scratch:
-        held = _prepare(folder, Path(scratch))
+        held = _prepare(Path(scratch))
         try:
             held.broker.start()
             held.await_broker()
@@ -175,34 +203,80 @@ def cluster() -> Iterator[Cluster]:
             yield held
         finally:
             held.connect.stop()
-            held.broker.stop(signal.SIGKILL)
+            held.connect.remove()
+            held.broker.remove()
 
 
-def _prepare(folder: Path, scratch: Path) -> Cluster:
-    port, controller, connect = free_port(), free_port(), free_port()
-    classpath = f"{folder}/jars/*"
-    (scratch / "log4j2.properties").write_text(_LOG4J)
-    java = [
-        "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto",
-        f"-Dlog4j2.configurationFile={scratch}/log4j2.properties", "-cp", classpath,
-    ]  # fmt: skip
-    broker = scratch / "server.properties"
-    broker.write_text(_BROKER.format(port=port, controller=controller, data=scratch / "data"))
-    worker = scratch / "connect.properties"
-    worker.write_text(_CONNECT.format(broker=port, port=connect, plugins=folder / "plugins"))
-    tool = [*java, "kafka.tools.StorageTool"]
-    made = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=60, check=True)
-    uuid = made.stdout.split()[-1]
-    subprocess.run([*tool, "format", "-t", uuid, "-c", str(broker)], capture_output=True, timeout=60, check=True)
+def lack() -> str | None:
+    """What this machine lacks to run a cluster; None: nothing."""
+    return None if containers.engine() else jars.lack()
+
+
+def _prepare(scratch: Path) -> Cluster:
+    port, controller, connect, secure = free_port(), free_port(), free_port(), free_port()
+    password = secrets.token_hex(12)
+    (scratch / "broker.properties").write_text(
+        _BROKER.format(port=port, controller=controller, secure=secure, folder=scratch)
+    )
+    programs = _in_containers if containers.engine() else _from_jars
+    broker, worker, plugins = programs(scratch, f"SCRAM-SHA-512=[name={_USER},password={password}]")
+    (scratch / "connect.properties").write_text(_CONNECT.format(broker=port, port=connect, plugins=plugins))
     return Cluster(
         f"127.0.0.1:{port}",
         f"http://127.0.0.1:{connect}",
-        Jvm("broker", [*java[:1], "-Xmx400m", *java[1:], "kafka.Kafka", str(broker)], scratch / "broker.log"),
+        {
+            "bootstrap_servers": f"127.0.0.1:{secure}",
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": _USER,
+            "sasl_plain_password": password,
+            "ssl_cafile": str(certificate(scratch)),
+        },
+        broker,
+        worker,
+    )
+
+
+def _from_jars(scratch: Path, user: str) -> tuple[Program, Program, str]:
+    """Broker, Connect, and where its plugins are."""
+    folder = jars.jars()
+    (scratch / "log4j2.properties").write_text(_LOG4J)
+    java = [
+        "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto",
+        f"-Dlog4j2.configurationFile={scratch}/log4j2.properties", "-cp", f"{folder}/jars/*",
+    ]  # fmt: skip
+    properties = str(scratch / "broker.properties")
+    tool = [*java, "kafka.tools.StorageTool"]
+    made = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=60, check=True)
+    uuid = made.stdout.split()[-1]
+    command = [*tool, "format", "-t", uuid, "-c", properties, "--add-scram", user]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    connect = "org.apache.kafka.connect.cli.ConnectDistributed"
+    return (
+        Jvm("broker", [*java[:1], "-Xmx400m", *java[1:], "kafka.Kafka", properties], scratch / "broker.log"),
         Jvm(
             "connect",
-            [*java[:1], "-Xmx512m", *java[1:], "org.apache.kafka.connect.cli.ConnectDistributed", str(worker)],
+            [*java[:1], "-Xmx512m", *java[1:], connect, str(scratch / "connect.properties")],
             scratch / "connect.log",
         ),
+        str(folder / "plugins"),
+    )
+
+
+def _in_containers(scratch: Path, user: str) -> tuple[Program, Program, str]:
+    """The same, with the images of the compose file."""
+    properties, kafka = scratch / "broker.properties", "/opt/kafka/bin"
+    # Formatted at the first start; at later ones it goes on with what it has.
+    broker = (
+        f"test -e {scratch}/data/meta.properties || {kafka}/kafka-storage.sh format "
+        f"-t $({kafka}/kafka-storage.sh random-uuid) -c {properties} --add-scram '{user}'; "
+        f"exec {kafka}/kafka-server-start.sh {properties}"
+    )
+    connect = f"exec /kafka/bin/connect-distributed.sh {scratch}/connect.properties"
+    return (
+        containers.Container("broker", containers.image("kafka"), broker, scratch, {"KAFKA_HEAP_OPTS": "-Xmx400m"}),
+        containers.Container("connect", containers.image("connect"), connect, scratch, {"KAFKA_HEAP_OPTS": "-Xmx512m"}),
+        containers.CONNECT_PLUGINS,
     )
 
 

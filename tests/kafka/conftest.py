@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
-from tests.kafka.cluster import Cluster, cluster
-from tests.kafka.jars import lack
+from tests.kafka.cluster import Cluster, cluster, lack
 from tidegate.connectors import Connectors
 from tidegate.database import Connection
 from tidegate.group_pipeline import GroupPipeline
@@ -29,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         pytest.exit(f"TIDEGATE_REQUIRE_KAFKA is set, but there is {missing}", 1)
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason=f"Kafka's tests need java and mvn: {missing}"))
+            item.add_marker(pytest.mark.skip(reason=f"Kafka's tests need a Docker engine, or java and mvn: {missing}"))
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,12 @@ import pytest
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, wait_until
 from tests.kafka.cluster import Cluster
-from tests.kafka.conftest import KafkaTide
+from tests.kafka.conftest import PARTITIONS, KafkaTide
 from tidegate.capture.connect import ConnectAway, ConnectorFailed
 from tidegate.capture.source import sources
 from tidegate.capture.stream import HOME
+from tidegate.observe.fleet import fleet_status
+from tidegate.settings import KafkaSettings
 
 
 def tidegate(tide: KafkaTide, kafka: Cluster, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -107,3 +109,22 @@ def test_apply_leaves_secret_columns_out_before_the_table_joins(
     assert any(b'"open"' in value for value in values)
     assert not any(b"HUSH-HUSH" in value for value in values)
     assert all("secret" not in (json.loads(value).get("after") or {}) for value in values)
+
+
+def test_sasl_and_tls(tide: KafkaTide, kafka: Cluster) -> None:
+    """The same broker by SCRAM over TLS, with settings only; a wrong password is said."""
+    tide.settings.kafka = KafkaSettings(partitions=PARTITIONS, **kafka.secure)  # type: ignore[arg-type]
+    tide.notes()
+    tide.admin.execute("INSERT INTO team.note (id, title) VALUES (1, 'one')")
+    tide.caught_up()
+    assert tide.rows("SELECT id, content FROM rag_team.note") == [(1, "one")]
+
+    refused = kafka.secure | {"sasl_plain_password": "wrong"}
+    tide.settings.kafka = KafkaSettings(partitions=PARTITIONS, **refused)  # type: ignore[arg-type]
+    tide.workers.pop().stop()
+    tide.worker()
+
+    def trouble() -> str:
+        return "".join(worker.trouble or "" for worker in fleet_status(tide.admin).alive)
+
+    wait_until(lambda: "refuses TLS or credentials" in trouble(), 30, "the worker says so")

@@ -19,7 +19,8 @@ sample follow each other with nothing else running, with the same pause before t
 is the sum of the medians of the three.
 
 Through Kafka (`--via kafka`) the pipeline is Debezium on Kafka Connect, Kafka and `tidegate worker`, connected by
-`tidegate connect apply`; the floor's first part is commit → the same connector → a raw kafka-python consumer.
+`tidegate connect apply`; the floor's first part is commit → the same connector → a raw kafka-python consumer. In the
+same run, after it, the embedded engine takes as many samples of such texts on a database of its own: `embedded_…`.
 
 The first samples of each part are not counted (`warm_up`): a JVM that has just started is slower.
 """
@@ -28,7 +29,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tidegate.bench import catalogue, floor
@@ -74,7 +75,7 @@ class Freshness:
     via: Literal["embedded", "kafka"] = "embedded"
 
     def run(self) -> Report:
-        """Measures. Takes about 0.15 s a sample, and half a minute.
+        """Measures. Takes about 0.15 s a sample, and half a minute; through Kafka a half more.
 
         Raises:
             BenchFailed: a program ended, or an update was not found within 30 s.
@@ -102,23 +103,31 @@ class Freshness:
             server(self.dsn) as server_dsn,
             database(server_dsn, "floor") as floor_dsn,
             database(server_dsn, "freshness") as dsn,
+            contextlib.ExitStack() as stack,
         ):
-            for each in (floor_dsn, dsn):
+            beside = [] if kafka is None else [stack.enter_context(database(server_dsn, "embedded"))]
+            for each in (floor_dsn, dsn, *beside):
                 with connect(each) as connection:
                     catalogue.create_table(connection, existing, self.seed)
                     catalogue.publish(connection, embedders)
                     server_facts = facts(connection)
             measure_floor(floor_dsn, before, shown.step("floor, first half", self.warm_up + before))
-            texts = [made.next() for _ in range(self.warm_up + self.samples)]
-            vectors = embedders.of(catalogue.MODEL).embed_bulk([text.document for text in texts])
-            searchable, found = self._measure(dsn, texts, vectors, pause, shown, kafka)
+
+            def measure(dsn: str, kafka: Settings | None) -> tuple[list[float], list[float]]:
+                texts = [made.next() for _ in range(self.warm_up + self.samples)]
+                vectors = embedders.of(catalogue.MODEL).embed_bulk([text.document for text in texts])
+                return self._measure(dsn, texts, vectors, pause, shown, kafka)
+
+            searchable, found = measure(dsn, kafka)
             measure_floor(floor_dsn, after, shown.step("floor, second half", self.warm_up + after))
+            embedded = [measure(each, None)[1] for each in beside]
         config = {
             "samples": self.samples, "rows": self.rows, "warm_up": self.warm_up, "seed": self.seed,
             "via": self.via, "consistency": "strict", "server": "embedded" if self.dsn is None else "own",
             **server_facts,
         }  # fmt: skip
-        return _report(config, searchable, found, measured_floor, P99_LIMIT_MS[self.via])
+        report = _report(config, searchable, found, measured_floor, P99_LIMIT_MS[self.via])
+        return _beside(report, *embedded) if embedded else report
 
     def _measure(
         self,
@@ -189,6 +198,13 @@ def _require_before(deadline: float, running: Program) -> None:
         raise BenchFailed(
             f"an update of {catalogue.PRODUCT} was not found within {_PATIENCE_S:.0f} s:\n{running.tail()}"
         )
+
+
+def _beside(report: Report, embedded: list[float]) -> Report:
+    """The report with the embedded engine's figures of the same run."""
+    figures = {f"embedded_{name}": value for name, value in percentiles(embedded).items()}
+    ratio = round(report.results["p50_ms"] / figures["embedded_p50_ms"], 3)
+    return replace(report, results={**report.results, **figures}, ratios={**report.ratios, "p50_of_embedded": ratio})
 
 
 def _report(

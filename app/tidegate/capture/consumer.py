@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tidegate.capture.change_event import ChangeEvent, StreamEvent, TableScanned, Undecodable, UndecodableEvent, decode
 from tidegate.capture.engine import Receiver
-from tidegate.capture.kafka_client import KafkaUnfit, make_topics, mend_join
+from tidegate.capture.kafka_client import KafkaUnfit, make_topics, mend_join, reason
 from tidegate.capture.kafka_client import consumer as kafka_consumer
 from tidegate.capture.partitioning import TABLE_FIELD
 from tidegate.capture.partitions import PartitionAcknowledgements, Place
@@ -169,8 +169,8 @@ class GroupConsumer:
                 if _is_fatal(error):
                     self._failure = error
                     break
-                self._say(f"Kafka: {type(error).__name__}: {error}")
-                log.warning("Kafka fails", extra={"reason": f"{type(error).__name__}: {error}", "retry_s": pause})
+                self._say(reason(error))
+                log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pause})
                 # From the start: records of this turn may be lost to it, and come again to the next membership.
                 self._leave()
                 self._stopping.wait(pause)

@@ -7,6 +7,7 @@ from tidegate.capture.connector import topic_config
 from tidegate.errors import TidegateError, UsageError
 from tidegate.settings import KafkaSettings, Settings
 
+_BOOTSTRAP_MS = 10_000
 _OURS = {"group_id", "enable_auto_commit", "auto_offset_reset", "bootstrap_servers", "key_deserializer"}
 
 
@@ -34,6 +35,7 @@ def consumer(settings: KafkaSettings, group: str, client_id: str) -> Any:
         "metadata_max_age_ms": 30_000,
         "reconnect_backoff_max_ms": 2_000,
         "request_timeout_ms": 15_000,
+        "bootstrap_timeout_ms": _BOOTSTRAP_MS,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
         "partition_assignment_strategy": [CooperativeStickyAssignor],
@@ -73,9 +75,9 @@ def make_topics(settings: Settings, topics: Mapping[str, str]) -> None:
     from kafka import KafkaAdminClient, errors
 
     known = KafkaAdminClient.DEFAULT_CONFIG
+    given = {name: value for name, value in _options(settings.kafka, known, strict=False).items() if name in known}
     admin = KafkaAdminClient(
-        bootstrap_servers=servers(settings.kafka),
-        **{name: value for name, value in _options(settings.kafka, known, strict=False).items() if name in known},
+        bootstrap_servers=servers(settings.kafka), **{"bootstrap_timeout_ms": _BOOTSTRAP_MS, **given}
     )
     try:
         there = set(admin.list_topics())
@@ -96,6 +98,14 @@ def make_topics(settings: Settings, topics: Mapping[str, str]) -> None:
         ) from None
     finally:
         admin.close()
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with Kafka, in a line. kafka-python tries again where a broker does not let it in, too, and
+    says at last only that the time is up."""
+    if type(error).__name__ == "KafkaTimeoutError":
+        return f"Kafka: {error}: no broker answers there, or it refuses TLS or credentials; the log says which"
+    return f"Kafka: {type(error).__name__}: {error}"
 
 
 def servers(settings: KafkaSettings) -> list[str]:

@@ -17,6 +17,10 @@ class SearchRefused(TidegateError):
     """The database refused the search."""
 
 
+class ModelChanged(SearchRefused):
+    """The question was embedded under another model than the product has now."""
+
+
 class NoSuchRow(TidegateError):
     """There is no such row, or none that the caller may see."""
 
@@ -82,6 +86,7 @@ def refusals(steps: Steps[T]) -> Steps[T]:
     Raises:
         NoSuchRow: what the call starts from is not there.
         UsageError: the caller may not use tidegate, or passed something that the database says is wrong.
+        ModelChanged: a product is under another model than the question.
         SearchRefused: it refused for another reason.
     """
     try:
@@ -98,10 +103,14 @@ def refusals(steps: Steps[T]) -> Steps[T]:
         raise
     except psycopg.Error as error:
         message = ". ".join(part for part in (error.diag.message_primary, error.diag.message_hint) if part)
+        if error.sqlstate == _MODEL_CHANGED:
+            raise ModelChanged(message) from None
         if (error.sqlstate or "").startswith("22") or error.sqlstate in _WRONGLY_USED:
             raise UsageError(message) from None
         raise SearchRefused(f"the search was refused: {message or error}") from None
 
 
+_MODEL_CHANGED = "TG001"
+"""See sql/search_statement.sql."""
 _WRONGLY_USED = frozenset({"42703", "42704", "42804", "42846"})
 """undefined_column, undefined_object, datatype_mismatch, cannot_coerce: what the caller passed. Class 22 is data."""

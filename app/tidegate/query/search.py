@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
-from tidegate.query.catalog import SQL, Offered, offered, refusals
+from tidegate.query.catalog import SQL, ModelChanged, Offered, offered, refusals
 from tidegate.query.hit import Hit
 from tidegate.query.recency import recent_enough
 from tidegate.query.scope import Mode, Scope, json_text, one_of
@@ -86,7 +86,7 @@ def _asked(query: str, embedders: Embedders, question: Question, scope: Scope) -
         text = None if question.mode == "vector" else question.text
         try:
             return (yield from refusals(fetch(SQL[query], _parameters(named) | {"vectors": vectors, "text": text})))
-        except UsageError:
+        except (UsageError, ModelChanged):
             # A product may have got another model since it was asked for.
             before, asked = asked, (yield from offered(scope.products))
             if not left or {each.model for each in asked} <= {each.model for each in before}:

@@ -1,5 +1,8 @@
 """The connector's configuration, what of it is shown, and what of a failure."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tidegate.capture.connect import explain
@@ -69,3 +72,12 @@ def test_nested_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert found.kafka.bootstrap_servers == "a:1,b:2"
     assert found.kafka.client_options() == {"sasl_mechanism": "SCRAM-SHA-512"}
     assert found.connect.properties == {"tasks.max": "1"}
+
+
+def test_tests_and_compose_file_have_the_same_versions() -> None:
+    root = Path(__file__).parents[3]
+    pom, compose = (root / "tests/kafka/pom.xml").read_text(), (root / "docker/compose.yaml").read_text()
+    for tag, image in (("kafka", "apache/kafka"), ("debezium", "quay.io/debezium/connect")):
+        version = re.search(f"<{tag}>(.+)</{tag}>", pom)
+        assert version is not None
+        assert f"image: {image}:{version[1]}\n" in compose
