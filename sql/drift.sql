@@ -81,7 +81,8 @@ WHERE c.relnamespace = 'tidegate'::regnamespace AND c.relkind IN ('r', 'p', 'v',
 ORDER BY 1;
 
 -- triggers --
-SELECT t.tgrelid::regclass::text, t.tgname, t.tgenabled::text, pg_catalog.pg_get_triggerdef(t.oid)
+SELECT t.tgrelid::regclass::text, t.tgname, t.tgenabled::text, pg_catalog.pg_get_triggerdef(t.oid), t.tgfoid = pg_catalog.to_regproc('tidegate.keep_words'),
+       encode(t.tgargs, 'escape')
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 WHERE NOT t.tgisinternal AND c.relnamespace::regnamespace::text = ANY (%(schemas)s)
 ORDER BY 1, 2;

@@ -69,6 +69,13 @@ SELECT c.oid, c.relowner::regrole::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- search_parts --
+-- What searches need of a chunk table: whether there are codes, its triggers for words, and the vectors' dimension.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute c WHERE c.attrelid = %(oid)s AND c.attname = 'codes' AND NOT c.attisdropped),
+       (SELECT coalesce(array_agg(t.tgname || ' ' || encode(t.tgargs, 'escape') ORDER BY t.tgname), '{}') FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = %(oid)s AND t.tgfoid = pg_catalog.to_regproc('tidegate.keep_words') AND t.tgenabled = 'O'),
+       (SELECT e.atttypmod FROM pg_catalog.pg_attribute e WHERE e.attrelid = %(oid)s AND e.attname = 'embedding');
+
 -- policies --
 SELECT p.polname, pg_catalog.obj_description(p.oid, 'pg_policy') FROM pg_catalog.pg_policy p WHERE p.polrelid = %(oid)s;
 

@@ -20,7 +20,7 @@ BEGIN
         EXIT WHEN statement IS NULL;
         EXECUTE statement INTO hits, counts;
         CONTINUE WHEN -2 = ANY (counts);  -- a table changed places in between
-        EXIT WHEN coalesce(cardinality(hits), 0) >= k;
+        EXIT WHEN cardinality(hits) >= k AND NOT (-1 = ANY (counts));
         -- Too few. An approximate scan may have given up early: go exact. An exact one that saw all there
         -- is has shown all there is; one that was cut (chunks of one row, rows no longer live) looks further.
         IF exact THEN

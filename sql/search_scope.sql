@@ -38,6 +38,7 @@ DECLARE
     held boolean;
     texts text[];
     rendered text;
+    listed text;
     allowed text[] := '{}';
     needed text[] := '{}';
 BEGIN
@@ -69,8 +70,10 @@ BEGIN
                 texts := CASE WHEN jsonb_typeof(attributes -> named) = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(attributes -> named)) END;
                 rendered := rendered || tidegate.attribute_literal_of(piece ->> 'function', texts);
             ELSIF piece ? 'member' THEN
-                -- Asked in the statement, by the caller herself; not one by one, which keeps indexes out.
-                rendered := rendered || format('(%s = ANY ((SELECT %s())::%s[]))', piece ->> 'column', piece ->> 'member', piece ->> 'type');
+                -- Few as a literal, many looked up by the statement itself: never one by one, which keeps indexes out.
+                EXECUTE format('SELECT CASE WHEN NOT %s() THEN %s()::text END', piece ->> 'many', piece ->> 'member') INTO listed;
+                rendered := rendered || CASE WHEN listed IS NOT NULL THEN format('(%s = ANY (%L::%s[]))', piece ->> 'column', listed, piece ->> 'type')
+                                             ELSE format('(%s IN (SELECT unnest(%s())))', piece ->> 'column', piece ->> 'member') END;
             ELSE
                 -- Not known to this release: nothing is narrowed.
                 condition := 'true';
@@ -95,7 +98,7 @@ $$;
 COMMENT ON FUNCTION tidegate.entitlement_of(text, int, text, jsonb, jsonb, jsonb) IS
     'The rules in force as one condition on the row t, with this caller''s roles and values in it. Definer: reads the rules and the private attributes.';
 
-CREATE OR REPLACE FUNCTION tidegate.search_scope(products text[])
+CREATE OR REPLACE FUNCTION tidegate.search_scope(products text[], filter jsonb DEFAULT NULL)
 RETURNS SETOF tidegate.search_target
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -108,6 +111,12 @@ DECLARE
     named text;
     found_one record;
     target tidegate.search_target;
+    limits tidegate.search_limits;
+    unbound boolean := tidegate.session_role() = 'tidegate_worker' OR (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = tidegate.session_role());
+    columns text;
+    access_index boolean;
+    vector_index boolean;
+    seen jsonb;
 BEGIN
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
         SELECT p.state, p.state_reason INTO found_one FROM tidegate.product p WHERE p.product = named AND p.product_id = ANY (offered);
@@ -126,8 +135,9 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    SELECT * INTO limits FROM tidegate.search_limits;
     FOR found_one IN
-        SELECT p.*, c.oid AS relation FROM tidegate.product p
+        SELECT p.*, c.oid AS relation, c.reltuples AS chunks FROM tidegate.product p
         JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
         WHERE p.product_id = ANY (offered) AND p.state <> 'suspended' AND (products IS NULL OR p.product = ANY (products))
         ORDER BY p.product
@@ -143,27 +153,49 @@ BEGIN
         target.elsewhere := found_one.source_server <> '';
         -- None where the rows are in another database, which no function here can ask.
         target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', 'rag_' || found_one.domain, found_one.live_function) END;
-        target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'simple');
-        SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY u.place) FILTER (WHERE u.place IS NOT NULL),
-               min(CASE WHEN a.attname = 'embedding' THEN format_type(a.atttypid, a.atttypmod) END)
-        INTO target.key_types, target.embedding_type
-        FROM pg_attribute a LEFT JOIN unnest(target.key_columns) WITH ORDINALITY AS u (name, place) ON u.name = a.attname
-        WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND (u.place IS NOT NULL OR a.attname = 'embedding');
+        target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'english');
+        SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY array_position(target.key_columns, a.attname::text))
+                   FILTER (WHERE a.attname = ANY (target.key_columns)),
+               min(format_type(a.atttypid, a.atttypmod)) FILTER (WHERE a.attname = 'embedding'),
+               string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ') FILTER (WHERE a.attname <> ALL ('{chunk_no,content,content_hash,embedding,codes,position,committed_at,indexed_at,contract_version}'))
+        INTO target.key_types, target.embedding_type, columns
+        FROM pg_attribute a WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND NOT a.attisdropped;
         target.live_takes_all := EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || found_one.domain))
-                                  AND f.proname = found_one.live_function AND f.proretset);
-        target.vector_index := EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-                                WHERE i.indrelid = found_one.relation AND m.amname = 'hnsw' AND i.indisvalid AND i.indpred IS NULL);
+                                         AND f.proname = found_one.live_function AND f.proretset);
+        SELECT coalesce(bool_or(m.amname = 'hnsw' AND i.indexprs IS NOT NULL AND i.indpred IS NULL), false), coalesce(bool_or(x.relname LIKE '%\_access'), false)
+        INTO vector_index, access_index
+        FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+        WHERE i.indrelid = found_one.relation AND i.indisvalid;
         SELECT e.roles, e.attributes, e.condition INTO roles, attributes, target.condition
         FROM tidegate.entitlement_of(found_one.product, found_one.product_id, asker, roles, attributes, claims) AS e;
+        IF unbound THEN
+            target.condition := 'true';
+        END IF;
         -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
         IF target.condition <> 'true' AND EXISTS (
             SELECT FROM pg_policy o WHERE o.polrelid = found_one.relation AND o.polpermissive AND o.polcmd IN ('r', '*')
             AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') THEN
             target.condition := 'true';
         END IF;
+        target.reranked := limits.reranked;
+        target.ef_search := limits.ef_search;
+        target.filtered := CASE WHEN filter IS NULL THEN 'true' ELSE tidegate.filter_condition(target.product, filter) END;
+        -- How many chunks are left, where that decides anything: the share of the groups, or of the sample, by weight.
+        target.visible := found_one.chunks;
+        IF found_one.chunks > limits.code_rows AND (target.condition <> 'true' OR filter IS NOT NULL) THEN
+            SELECT CASE WHEN filter IS NULL THEN s.groups ELSE s.sample END INTO seen FROM tidegate.access_statistics s WHERE s.relation = found_one.relation;
+            IF seen IS NOT NULL THEN
+                EXECUTE format('SELECT coalesce(sum(t.weight) FILTER (WHERE (%s) AND (%s)) / sum(t.weight), 0) * $2 FROM jsonb_to_recordset($1) AS t (%s, weight float8)',
+                               target.condition, target.filtered, columns) INTO target.visible USING seen, found_one.chunks;
+            END IF;
+        END IF;
+        target.path := CASE WHEN target.visible > limits.code_rows AND vector_index THEN 'hnsw'
+                            WHEN target.visible > limits.exact_rows AND access_index THEN 'codes'
+                            WHEN target.visible > limits.exact_rows AND vector_index AND target.visible > 0.2 * found_one.chunks THEN 'hnsw'
+                            ELSE 'exact' END;
         RETURN NEXT target;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tidegate.search_scope(text[]) IS
+COMMENT ON FUNCTION tidegate.search_scope(text[], jsonb) IS
     'The chunk tables that a search by the caller goes to, with her own entitlement to each as a condition. Definer: reads the catalog, the rules and the private attributes, for the caller only.';

@@ -51,7 +51,7 @@ COMMENT ON FUNCTION tidegate.search_vectors(tidegate.search_target[], @extschema
     'The question''s vector as text, by model. An error where products that were named have none that fits.';
 
 CREATE OR REPLACE FUNCTION tidegate.search_branch(
-    place int, target tidegate.search_target, narrowed text, vector text, tsquery text, wanted int, exact boolean)
+    place int, target tidegate.search_target, narrowed text, vector text, query_text text, filter jsonb, wanted int, exact boolean)
 RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -64,23 +64,35 @@ DECLARE
                           ELSE format('(t.embedding OPERATOR(@extschema:vector@.<=>) (SELECT v.vector FROM vector_%s AS v))', place) END;
 BEGIN
     IF vector IS NOT NULL THEN
-        near := format(
-            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector%4$s),\nnear_%1$s AS MATERIALIZED (\n    SELECT %5$s, %6$s AS distance FROM %7$s AS t WHERE %8$s\n    ORDER BY %9$s LIMIT %10$s\n)',
-            place, vector, target.embedding_type,
-            CASE WHEN exact OR NOT target.vector_index THEN '' ELSE ', set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''200'', true)' END,
-            shown, distance, target.chunk_table, narrowed,
-            -- Adding zero keeps the planner from the HNSW index: exact order over what the caller may see.
-            CASE WHEN exact OR NOT target.vector_index THEN distance || ' + 0' ELSE distance END, wanted);
+        near := CASE WHEN target.path = 'codes' AND NOT exact THEN format(
+            -- The nearest by the signs of their numbers, from the index alone; then by their distance.
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, @extschema:vector@.binary_quantize(%2$L::%3$s)::bit(%11$s) AS codes),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance\n'
+            '    FROM (SELECT %6$s, t.chunk_no FROM %7$s AS t WHERE %8$s ORDER BY t.codes OPERATOR(@extschema:vector@.<~>) (SELECT v.codes FROM vector_%1$s AS v) LIMIT %9$s) AS c\n'
+            '    JOIN %7$s AS t ON %10$s AND t.chunk_no = c.chunk_no ORDER BY distance LIMIT %12$s\n)',
+            place, vector, target.embedding_type, shown, distance, key_list, target.chunk_table, narrowed, greatest(target.reranked, 2 * wanted),
+            (SELECT string_agg(format('t.%1$I = c.%1$I', k), ' AND ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n)),
+            target.dimension, wanted)
+        WHEN target.path = 'hnsw' AND NOT exact THEN format(
+            -- The index has halves of the vectors; what it finds is ordered by the vectors themselves.
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, @extschema:vector@.l2_normalize(%2$L::%3$s)::@extschema:vector@.halfvec(%4$s) AS half, set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''%5$s'', true)),\n'
+            'near_%1$s AS MATERIALIZED (\n    SELECT %6$s, %7$s AS distance FROM %8$s AS t WHERE %9$s\n'
+            '    ORDER BY t.embedding::@extschema:vector@.halfvec(%4$s) OPERATOR(@extschema:vector@.<=>) (SELECT v.half FROM vector_%1$s AS v) LIMIT %10$s\n)',
+            place, vector, target.embedding_type, target.dimension, target.ef_search, shown, distance, target.chunk_table, narrowed, wanted)
+        ELSE format(
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance FROM %6$s AS t WHERE %7$s\n    ORDER BY %5$s + 0 LIMIT %8$s\n)',
+            place, vector, target.embedding_type, shown, distance, target.chunk_table, narrowed, wanted) END;
     END IF;
-    IF tsquery IS NOT NULL THEN
+    IF query_text IS NOT NULL THEN
         words := format(
-            E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, ts_rank_cd(to_tsvector(%4$L::regconfig, t.content), %5$s, 1) AS rank FROM %6$s AS t\n    WHERE %7$s AND to_tsvector(%4$L::regconfig, t.content) @@ %5$s ORDER BY rank DESC LIMIT %8$s\n)',
-            place, shown, distance, target.language, tsquery, target.chunk_table, narrowed, wanted);
+            E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, w.rank FROM tidegate.find_words(%4$L, %5$L, %6$L, %7$s) AS w\n    JOIN %8$s AS t ON %9$s AND t.chunk_no = w.chunk_no WHERE %10$s\n)',
+            place, shown, distance, target.product, query_text, filter, wanted, target.chunk_table,
+            (SELECT string_agg(format('t.%I = (w.key ->> %L)::%s', u.name, u.name, u.type), ' AND ' ORDER BY u.n) FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n)),
+            narrowed);
     END IF;
     RETURN concat_ws(E',\n', near, words);
 END
 $$;
-COMMENT ON FUNCTION tidegate.search_branch(int, tidegate.search_target, text, text, text, int, boolean) IS
+COMMENT ON FUNCTION tidegate.search_branch(int, tidegate.search_target, text, text, text, jsonb, int, boolean) IS
     'The parts of the search statement that read one product: near_N by vector, words_N by keyword.';
 
 CREATE OR REPLACE FUNCTION tidegate.compose_search(
@@ -94,7 +106,6 @@ DECLARE
     target tidegate.search_target;
     given jsonb;
     vector text;
-    tsquery text;
     narrowed text;
     branch int := 0;
     by_vector boolean := query IS NOT NULL OR vectors IS NOT NULL;
@@ -122,14 +133,14 @@ BEGIN
     wanted := coalesce(wanted, greatest(4 * k, 40));
     -- Dead rows are few; a search that was short of rows checks all that it has.
     checked := CASE WHEN exact THEN wanted ELSE 2 * k + 10 END;
-    SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products) AS s;
+    SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products, filter) AS s;
     given := CASE WHEN by_vector THEN tidegate.search_vectors(coalesce(scope, '{}'), query, vectors, products IS NOT NULL) END;
     FOREACH target IN ARRAY coalesce(scope, '{}') LOOP
         vector := given ->> target.model;
         CONTINUE WHEN NOT by_words AND vector IS NULL;
         narrowed := CASE WHEN row_security_active(target.relation) AND current_user <> 'tidegate_worker' THEN target.condition ELSE 'true' END;
         IF filter IS NOT NULL THEN
-            narrowed := narrowed || ' AND ' || tidegate.filter_condition(target.product, filter);
+            narrowed := narrowed || ' AND ' || target.filtered;
         END IF;
         IF without ->> 'product' = target.product THEN
             narrowed := narrowed || ' AND NOT (' || (
@@ -142,8 +153,7 @@ BEGIN
         -- Folded to true when it is planned: by then the table is locked, and keeps its name.
         narrowed := format('%s AND %L::regclass = %s', narrowed, target.chunk_table, target.relation);
         counts := counts || format('CASE WHEN %L::regclass = %s THEN 0 ELSE -2 END', target.chunk_table, target.relation);
-        tsquery := CASE WHEN by_words THEN format('websearch_to_tsquery(%L::regconfig, %L)', target.language, query_text) END;
-        parts := parts || tidegate.search_branch(branch, target, narrowed, vector, tsquery, wanted, exact);
+        parts := parts || tidegate.search_branch(branch, target, narrowed, vector, query_text, filter, wanted, exact);
         SELECT 'jsonb_build_object(' || string_agg(format('%L, t.%I', u.name, u.name), ', ' ORDER BY u.n) || ')',
                string_agg(format('t.%I', u.name), ', ' ORDER BY u.n)
         INTO key_object, listed FROM unnest(target.key_columns) WITH ORDINALITY AS u (name, n);
@@ -152,7 +162,8 @@ BEGIN
             near := near || format(
                 E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, 1 - t.distance AS nearness, NULL::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM near_%1$s AS t ORDER BY %3$s, t.distance) AS t',
                 branch, key_object, listed);
-            counts := counts || format('(SELECT count(*) FROM near_%s)', branch);
+            -- A scan of the HNSW index that ended early says so: -1.
+            counts := counts || format(CASE WHEN target.path = 'hnsw' AND NOT exact THEN '(SELECT CASE WHEN count(*) < %2$s THEN -1 ELSE count(*) END FROM near_%1$s)' ELSE '(SELECT count(*) FROM near_%1$s)' END, branch, wanted);
         END IF;
         IF by_words THEN
             words := words || format(

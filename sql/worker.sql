@@ -173,13 +173,3 @@ UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE
 
 -- suspend_source --
 UPDATE tidegate.product SET state = 'suspended', state_reason = %(reason)s WHERE source_server = %(source)s AND state <> 'suspended';
-
--- vector_index_wanted --
-SELECT n.nspname, c.relname
-FROM tidegate.product p
-JOIN pg_catalog.pg_namespace n ON n.nspname = p.chunk_schema
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
--- pgvector's HNSW takes 2,000 dimensions; above, search stays exact.
-WHERE p.state = 'live' AND p.dimension <= 2000 AND c.reltuples >= %(chunks)s
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am a ON a.oid = x.relam
-                  WHERE i.indrelid = c.oid AND a.amname = 'hnsw' AND i.indisvalid);

@@ -77,7 +77,10 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 def print_hits(hits: Sequence[Hit]) -> None:
     """A line a hit and its text below."""
     for hit in hits:
-        out.print(f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}")
+        unchecked = "" if hit.consistency == "strict" else f", {hit.consistency}"
+        out.print(
+            f"{hit.score:.3f}  [bold]{escape(hit.citation)}[/bold]  committed {moment(hit.committed_at)}{unchecked}"
+        )
         out.print(f"       {escape(shorten(hit.content))}")
 
 

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     slot: str | None = Field(None, description="Replication slot; default tidegate_<database>.")
     llm: str | None = Field(None, description="litellm model that answers `ask`, e.g. openai/gpt-4o-mini.")
     api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible server, for embeddings and ask.")
+    llm_api_base: str | None = Field(None, description="Base URL of the language model's server; default api_base.")
     llm_timeout_s: float = Field(60.0, gt=0, description="Longest wait for the language model (for its next words), s.")
     llm_temperature: float = Field(0.0, ge=0, le=2, description="Temperature of the language model.")
     llm_context_tokens: int = Field(6_000, ge=200, description="Tokens of a prompt: rules, sources and question.")

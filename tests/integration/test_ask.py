@@ -1,5 +1,6 @@
 """Answers of a language model, through the real litellm, from a server on the loopback interface."""
 
+import asyncio
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +58,10 @@ def opened(request: pytest.FixtureRequest, notes: Notes, chat: Provider) -> Iter
     held: list[Opened] = []
 
     def open_(**options: Any) -> Opened:
-        settings = Settings(**{"llm": "openai/test", "api_base": chat.base} | options, _env_file=None)
+        settings = Settings(
+            **{"llm": "openai/test", "llm_api_base": chat.base, "api_base": "http://127.0.0.1:9"} | options,
+            _env_file=None,
+        )
         held.append(Opened(request.param, notes.reader(), settings, embedders=notes.tide.embedders))
         return held[-1]
 
@@ -102,16 +106,16 @@ def test_a_streamed_answer_is_the_same(opened: Open, chat: Provider) -> None:
     assert [bool(asked.get("stream")) for asked in chat.asked] == [False, True]
 
 
-@pytest.mark.parametrize("reply", ["Just trust me.", "HACKED", "It is so [7].", "", "<not_found>all</not_found>"])
-def test_an_answer_that_rests_on_nothing_is_not_given(opened: Open, chat: Provider, reply: str) -> None:
-    chat.reply = reply
+def test_an_answer_that_rests_on_nothing_is_not_given(opened: Open, chat: Provider) -> None:
     client = opened()
-    expected = ("all",) if "all" in reply else (QUESTION,)
-    answer = client.ask(QUESTION)
-    assert (answer.text, answer.citations, answer.not_found) == (NO_SUPPORT, (), expected)
-    pieces, answer = client.read(QUESTION)
-    assert pieces == [NO_SUPPORT]
-    assert (answer.text, answer.citations, answer.not_found) == (NO_SUPPORT, (), expected)
+    for reply in ("Just trust me.", "HACKED", "It is so [7].", "", "<not_found>all</not_found>"):
+        chat.reply = reply
+        expected = ("all",) if "all" in reply else (QUESTION,)
+        answer = client.ask(QUESTION)
+        assert (answer.text, answer.citations, answer.not_found) == (NO_SUPPORT, (), expected)
+        pieces, answer = client.read(QUESTION)
+        assert pieces == [NO_SUPPORT]
+        assert (answer.text, answer.citations, answer.not_found) == (NO_SUPPORT, (), expected)
 
 
 def test_without_support_the_model_is_not_asked(opened: Open, chat: Provider) -> None:
@@ -156,17 +160,16 @@ def test_the_budget_is_of_tokens(opened: Open, notes: Notes, chat: Provider) -> 
         client.ask("refunds " * 1500)
 
 
-@pytest.mark.parametrize("status", [401, 404, 429, 500])
-def test_a_failure_names_the_model_and_not_the_text(opened: Open, chat: Provider, status: int) -> None:
-    chat.status = status
+def test_a_failure_names_the_model_and_not_the_text(opened: Open, chat: Provider) -> None:
     client = opened()
-    for call in (client.ask, client.read):
-        with pytest.raises(
-            ModelUnavailable, match=rf'"openai/test" does not answer: .*HTTP {status}.*TIDEGATE_LLM'
-        ) as failed:
-            call(QUESTION)
-        assert "14 days" not in str(failed.value)
-    assert len(chat.asked) == 2
+    for chat.status in (401, 404, 429, 500):
+        chat.asked.clear()
+        for call in (client.ask, client.read):
+            said = rf'"openai/test" does not answer: .*HTTP {chat.status}.*TIDEGATE_LLM'
+            with pytest.raises(ModelUnavailable, match=said) as failed:
+                call(QUESTION)
+            assert "14 days" not in str(failed.value)
+        assert len(chat.asked) == 2
 
 
 def test_a_slow_model_is_not_waited_for(opened: Open, chat: Provider) -> None:
@@ -185,3 +188,25 @@ def test_a_stream_that_breaks_says_so(opened: Open, chat: Provider) -> None:
     chat.breaks_after = 7
     with pytest.raises(ModelUnavailable):
         opened().read(QUESTION)
+
+
+def test_a_stream_may_be_left(notes: Notes, chat: Provider) -> None:
+    chat.reply = "Refunds take 14 days [1]" + " and so on" * 200
+    settings = Settings(llm="openai/test", api_base=chat.base, _env_file=None)
+    with Client(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
+        with tg.ask(QUESTION, stream=True) as pieces:
+            assert next(pieces) == "Refunds take 14 days [1]"
+        assert list(pieces) == []
+
+    async def left() -> None:
+        async with AsyncClient(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
+            async with tg.ask(QUESTION, stream=True) as pieces:
+                assert await anext(pieces) == "Refunds take 14 days [1]"
+            slow = asyncio.create_task(tg.ask(QUESTION))  # type: ignore[arg-type]
+            chat.delay_s = 1.0
+            await asyncio.sleep(0.3)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+
+    asyncio.run(left())

@@ -23,6 +23,7 @@ from tidegate.govern.plan import make_plan
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.embedding.registry import Embedders
+from tidegate.query import surface
 from tidegate.query.async_client import AsyncClient
 from tidegate.query.catalog import NoSuchRow, SearchRefused
 from tidegate.query.client import Client
@@ -195,6 +196,12 @@ class TestStatements:
 
     def test_as_a_select(self, tg: Opened, notes: Notes) -> None:
         notes.add("Refunds of the rich take 14 days, too.", price=7.25, first=30)
+        notes.tide.admin.execute(
+            "SET ROLE tidegate_worker; INSERT INTO rag_team.note "
+            "(id, region, chunk_no, content, content_hash, embedding, position, contract_version) "
+            "SELECT id, region, 1, 'Another chunk.', '', public.vector_sub(embedding, embedding), position, "
+            "contract_version FROM rag_team.note WHERE id = 1; RESET ROLE"
+        )
         words = "refunds 14 days"
         for mode in ("vector", "keyword", "hybrid"):
             statement = tg.statement(words, "team.note", 3, mode=mode)
@@ -261,6 +268,15 @@ class TestSeveralModels:
             assert {hit.product for hit in tg.search(QUESTION, products=["team.memo"])} == {"team.memo"}
             assert models.of(MODEL).texts == [QUESTION]
 
+    def test_one_that_does_not_answer(self, kind: type, notes: Notes, models: WatchedModels) -> None:
+        models.of("openai/other").away = True
+        with Opened(kind, notes.reader(), Settings(_env_file=None), embedders=models) as tg:
+            with pytest.raises(
+                tidegate.EmbedderUnavailable, match='"openai/other" does not answer.* searched: team.note'
+            ):
+                tg.search(QUESTION)
+            assert ids(tg.search(QUESTION, products=["team.note"])) == [1, 3, 2]
+
     def test_a_model_that_changes_in_between(self, kind: type, notes: Notes, models: WatchedModels) -> None:
         embed = models.of(MODEL).embed
 
@@ -319,6 +335,30 @@ class TestRecency:
         worker.start()
         assert len(tg.search(QUESTION, after=lsn, wait="20s", products=["team.note"])) == 3
         worker.join()
+
+
+class TestLostConnections:
+    def test_are_made_again(self, tg: Opened, notes: Notes) -> None:
+        expected = ids(tg.search(QUESTION))
+        for _ in range(2):
+            notes.tide.admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert ids(tg.search(QUESTION)) == expected
+
+    def test_are_told_where_they_cannot(self, kind: type, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surface, "CONNECT_TIMEOUT_S", 0.5)
+        settings, reader = Settings(_env_file=None), notes.reader()
+        name = psycopg.conninfo.conninfo_to_dict(reader)["user"]
+        with Opened(kind, reader, settings, embedders=notes.tide.embedders) as tg:
+            assert tg.search(QUESTION)
+            notes.tide.admin.execute(f"ALTER ROLE {name} NOLOGIN")  # type: ignore[arg-type]
+            notes.tide.admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name]
+            )
+            with pytest.raises(ConnectionFailed, match="no connection to the database"):
+                tg.search(QUESTION)
+            notes.tide.admin.execute(f"ALTER ROLE {name} LOGIN")  # type: ignore[arg-type]
 
 
 class TestViews:
@@ -414,6 +454,30 @@ def test_the_loop_goes_on_while_the_database_and_the_model_work(notes: Notes) ->
         return count
 
     assert asyncio.run(ticks()) > 10
+
+
+def test_the_loop_goes_on_while_a_model_works(notes: Notes) -> None:
+    worked: list[float] = []
+
+    class Slow(Embedders):
+        def of(self, model: str):  # type: ignore[no-untyped-def]
+            worked.append(time.monotonic())
+            time.sleep(0.3)
+            worked.append(time.monotonic())
+            return notes.tide.embedders.of(model)
+
+    async def ticks() -> list[float]:
+        moments, settings = [], Settings(_env_file=None)
+        async with AsyncClient(notes.reader(), settings, embedders=Slow(settings)) as tg:
+            task = asyncio.create_task(tg.search(QUESTION))
+            while not task.done():
+                moments.append(time.monotonic())
+                await asyncio.sleep(0.01)
+            assert ids(task.result()) == [1, 3, 2]
+        return moments
+
+    moments = asyncio.run(ticks())
+    assert any(worked[0] < moment < worked[1] for moment in moments)
 
 
 def test_the_package_offers_both(notes: Notes) -> None:

@@ -56,7 +56,9 @@ def test_a_changed_rule_changes_who_sees_what(published: World) -> None:
     assert seen(reader) == {1}
     published.publish(contract({**ALLOW, "when": "row.region = 'US'"}))
     assert seen(reader) == {2}
-    assert tidegates_policies(published) == {"tidegate_worker", "tidegate_break_glass", "tidegate_allow_readers"}
+    assert tidegates_policies(published) == {
+        *("tidegate_worker", "tidegate_owner", "tidegate_break_glass", "tidegate_allow_readers")
+    }
 
 
 def test_a_rule_that_is_gone_takes_its_policy_along(published: World) -> None:

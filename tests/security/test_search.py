@@ -107,7 +107,7 @@ class TestFilters:
         for evil in EVIL:
             assert found(reader, query=VECTOR, filter=Jsonb({"region": evil})) == []
             assert set(found(reader, query=VECTOR, filter=Jsonb({"region": [evil, "EU"]}), k=50)) == {1, *range(10, 20)}
-            assert search(reader, query_text=evil + " zebra") == []
+            assert set(found(reader, query_text=evil + " number", k=50)) <= {1, *range(10, 20)}
         assert set(ids(reader)) == {1, *range(10, 20)}
 
 

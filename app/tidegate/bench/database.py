@@ -79,11 +79,16 @@ def database(server_dsn: str, purpose: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def kept_database(server_dsn: str, name: str) -> Iterator[str]:
-    """The DSN of a database that stays, with the control schema brought up to date."""
-    with connect(server_dsn) as connection:
-        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    """The DSN of a database that stays, with the control schema brought up to date; one that was not filled to the end
+    is made again."""
     dsn = make_conninfo(server_dsn, dbname=name)
+    with connect(server_dsn) as connection:
+        there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
+        if there and not _filled(dsn):
+            _drop(connection, name)
+            there = False
+        if not there:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with connect(dsn) as connection:
         initialise(connection)
     yield dsn
@@ -96,6 +101,14 @@ def facts(connection: Connection) -> dict[str, str]:
     ).fetchone()
     assert row is not None
     return dict(zip(("postgres", "fsync", "synchronous_commit"), row, strict=True))
+
+
+def _filled(dsn: str) -> bool:
+    with connect(dsn) as connection:
+        known = connection.execute("SELECT to_regclass('public.tidegate_bench') IS NOT NULL").fetchone()
+        if known is None or not known[0]:
+            return False
+        return connection.execute("SELECT FROM public.tidegate_bench").fetchone() is not None
 
 
 def _has_reader(connection: Connection) -> bool:

@@ -2,9 +2,10 @@
 
 from psycopg import sql
 
-from tidegate.bench.collection import CHUNKS
+from tidegate.bench.collection import CHUNKS, embedders
 from tidegate.database import connect
-from tidegate.index.vector_index import build_wanted
+from tidegate.index import upkeep
+from tidegate.index.product import indexes
 from tidegate.settings import Settings
 
 
@@ -12,5 +13,8 @@ def keep(dsn: str) -> None:
     """The worker's upkeep, and the VACUUM and ANALYZE that autovacuum gives a table that changed this much."""
     with connect(dsn) as connection:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(CHUNKS))
-    with connect(dsn, role="tidegate_owner", application="tidegate house") as connection:
-        build_wanted(connection, Settings().hnsw_from_chunks)
+    with (
+        connect(dsn, role="tidegate_owner", application="tidegate house") as owner,
+        connect(dsn, role="tidegate_worker", application="tidegate worker") as worker,
+    ):
+        upkeep.keep(owner, worker, indexes(worker, embedders()), Settings().hnsw_from_chunks)

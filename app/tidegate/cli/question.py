@@ -94,7 +94,7 @@ def search(
             return
         hits = client.search(question, k, products, consistency, mode=mode, **bounds)
         if not hits:
-            console.err.print(console.escape(client.why_nothing(products)))
+            _explain_nothing(client, products, bounds, mode)
     _print(hits, json_)
 
 
@@ -156,7 +156,7 @@ def ask(
         else:
             answer = client.ask(question, k, products, consistency, mode=mode, **bounds)
         if not answer.citations:
-            console.err.print(console.escape(client.why_nothing(products)))
+            _explain_nothing(client, products, bounds, mode)
     if json_:
         console.print_json(console.answer_json(answer))
     elif stream:
@@ -167,6 +167,12 @@ def ask(
 
 def _bounds(where: list[str] | None, min_score: float | None, fresh_within: str | None) -> _Bounds:
     return {"where": parse_where(where or ()), "min_score": min_score, "fresh_within": fresh_within}
+
+
+def _explain_nothing(client: "Client", products: list[str] | None, bounds: _Bounds, mode: str) -> None:
+    console.err.print(console.escape(client.why_nothing(products)))
+    if bounds["where"] or bounds["min_score"] is not None or mode == "keyword":
+        console.err.print("--where, --min-score and --mode keyword leave rows out, too")
 
 
 def _print(hits: "list[Hit]", json_: bool) -> None:

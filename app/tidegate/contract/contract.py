@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tidegate.contract.embedding import Embedding
+from tidegate.contract.embedding import LANGUAGE, Embedding
 from tidegate.contract.identifier import fit
 from tidegate.contract.mask import Mask, masked_type, reads_value
 from tidegate.contract.membership import Membership
@@ -167,6 +167,8 @@ class Contract:
         spec["source"] = asdict(self.source)
         spec["columns"] = [asdict(column) | {"reveal": list(column.reveal)} for column in self.columns]
         embedding = asdict(self.embedding) | {"columns": list(self.embedding.columns)}
+        if self.embedding.language == LANGUAGE:
+            del embedding["language"]  # as earlier releases published it
         spec["embedding"] = {k: v for k, v in embedding.items() if v is not None or k not in _UNSET}
         spec["rules"] = [
             {

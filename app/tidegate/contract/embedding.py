@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tidegate.contract.identifier import is_identifier
 
+LANGUAGE = "english"
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -12,7 +13,8 @@ _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 class Embedding:
     """Either `columns`, one after the other, or a `template`; sizes in tokens; `model` is provider/name.
 
-    `chunk_min`, `chunk_target`: as index/chunking.py has them; None: its defaults.
+    `chunk_min`, `chunk_target`: as index/chunking.py has them; None: its defaults. `language`: the text search
+    configuration by which searches find words.
     """
 
     columns: tuple[str, ...]
@@ -22,6 +24,7 @@ class Embedding:
     model: str
     chunk_min: int | None = None
     chunk_target: int | None = None
+    language: str = LANGUAGE
 
     @property
     def document_columns(self) -> tuple[str, ...]:

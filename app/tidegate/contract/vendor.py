@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.contract.embedding import Embedding, placeholders
+from tidegate.contract.embedding import LANGUAGE, Embedding, placeholders
 from tidegate.contract.family import Family, base, family
 from tidegate.contract.finding import did_you_mean
 from tidegate.contract.findings import Findings
@@ -60,8 +60,8 @@ def _report_lookalike(name: str, vendor: Any, here: Path, findings: Findings) ->
 
 
 def read_embedding(value: Any, path: Path, findings: Findings) -> Embedding | None:
-    """`embedding`: `{columns | template, chunk: {tokens, overlap?, min?, target?}, model}`."""
-    settings = findings.mapping(value, path, ("columns", "template", "chunk", "model"))
+    """`embedding`: `{columns | template, chunk: {tokens, overlap?, min?, target?}, model, language?}`."""
+    settings = findings.mapping(value, path, ("columns", "template", "chunk", "model", "language"))
     if settings is None:
         return None
     names: list[str] = []
@@ -83,10 +83,13 @@ def read_embedding(value: Any, path: Path, findings: Findings) -> Embedding | No
     model = findings.text(settings.get("model"), (*path, "model"))
     if model is not None and not _MODEL.fullmatch(model):
         findings.error((*path, "model"), f"{model!r} is not a model", ("provider/name",))
-    if findings.is_known(path) or chunk is None or model is None:
+    language = findings.text(settings.get("language", LANGUAGE), (*path, "language"))
+    if language is not None and not is_identifier(language):
+        findings.error((*path, "language"), f"{language!r} is no text search configuration", ("simple", "english", "…"))
+    if findings.is_known(path) or chunk is None or model is None or language is None:
         return None
     tokens, overlap, least, target = chunk
-    return Embedding(tuple(names), template, tokens, overlap, model, least, target)
+    return Embedding(tuple(names), template, tokens, overlap, model, least, target, language)
 
 
 def _read_chunk(

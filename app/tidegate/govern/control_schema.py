@@ -26,6 +26,7 @@ FUNCTION_SCRIPTS: tuple[LiteralString, ...] = (
     "search_hit",
     "search_filter",
     "search_scope",
+    "search_words",
     "search_statement",
     "search",
     "caller",

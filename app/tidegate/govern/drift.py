@@ -8,6 +8,7 @@ import psycopg
 from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
+from tidegate.govern.chunk_words import EVENTS, trigger_marks
 from tidegate.govern.drift_around import around
 from tidegate.govern.drift_expected import Row, State, actual, expected, schemas
 from tidegate.govern.drift_finding import DriftFinding, ordered
@@ -58,7 +59,7 @@ def find_drift(connection: Connection, sources: Mapping[str, str] | None = None)
         *_functions(is_, should),
         *_privileges(is_, should),
         *_control(is_, should),
-        *_triggers(is_, should),
+        *_triggers(contracts, is_, should),
         *_catalogue(connection, contracts),
         *around(connection, contracts),
         *at_sources([c for c in contracts if c.product in remote], remote, sources or {}),
@@ -234,18 +235,31 @@ def _where(kind: str) -> str:
     return "its table and column" if kind == "column" else kind.upper()
 
 
-def _triggers(is_: State, should: State) -> Iterator[DriftFinding]:
+def _triggers(contracts: Sequence[Contract], is_: State, should: State) -> Iterator[DriftFinding]:
     for (table, name), row in should.triggers.items():
         held = is_.triggers.get((table, name))
         if not table.startswith("tidegate."):
-            yield DriftFinding(
-                "error", "trigger_foreign", table, f"the trigger {name} runs with the rights of whoever writes",
-                f"DROP TRIGGER {name} ON {table}",
-            )  # fmt: skip
+            if not (name in EVENTS and row[4]):
+                yield DriftFinding(
+                    "error", "trigger_foreign", table, f"the trigger {name} runs with the rights of whoever writes",
+                    f"DROP TRIGGER {name} ON {table}",
+                )  # fmt: skip
         elif held is None:
             yield DriftFinding("error", "trigger_missing", table, f"the trigger {name} is gone", INIT)
         elif held[2:] != row[2:]:
             yield DriftFinding("error", "trigger_changed", table, f"the trigger {name} is off or another one", INIT)
+    for contract in contracts:
+        table = f"{contract.chunk_schema}.{contract.table}"
+        for name, mark in zip(sorted(EVENTS), trigger_marks(contract), strict=True):
+            held = is_.triggers.get((table, name))
+            if held is None:
+                yield DriftFinding(
+                    "warning", "trigger_missing", table, f"{name} is gone: searches miss words", _again(contract)
+                )
+            elif held[4] and (held[2] != "O" or f"{name} {held[5]}" != mark):
+                yield DriftFinding(
+                    "warning", "trigger_changed", table, f"{name} is off or another one", _again(contract)
+                )
 
 
 def _catalogue(connection: Connection, contracts: Sequence[Contract]) -> Iterator[DriftFinding]:

@@ -22,11 +22,13 @@ from tidegate.errors import TidegateError
 from tidegate.govern import chunk_table as table_of
 from tidegate.govern import withdrawal
 from tidegate.govern.beside import Index, Indexes, drop_statements, indexes_of, name_beside
+from tidegate.govern.chunk_words import word_triggers
 from tidegate.govern.clear_table import ClearTables, remasked
 from tidegate.govern.membership_table import membership_hints, membership_problems
 from tidegate.govern.policies import Policy, policies
 from tidegate.govern.publication import joins
 from tidegate.govern.rule_catalog import compiled_rules
+from tidegate.govern.search_parts import SearchParts
 from tidegate.govern.source_database import SourceSteps, place, remote_problems, require_prepared, source_steps
 from tidegate.govern.source_guard import guards
 from tidegate.govern.standards import published_standards
@@ -239,7 +241,10 @@ class _Planner:
             if self._local or self._one("chunk_schema_owner", schema=contract.source.schema) is not None:
                 self._as_login(table_of.source_types_grant(contract))
             self._own(*table_of.create_schema(contract))
-            self._own(*table_of.create_table(contract, dimension, vector_schema(self._connection)))
+            self._own(
+                *table_of.create_table(contract, dimension, vector_schema(self._connection)),
+                *word_triggers(contract, empty=True),
+            )
             self._summary.append(f"creates the chunk table {contract.chunk_schema}.{contract.table}")
             backfill = True
             added: Sequence[Column] = contract.carried_columns
@@ -534,7 +539,10 @@ class _Planner:
         if existing is None:
             self._own(*clear.drops(all_=True))
             self._own(*table_of.create_schema(contract))
-            self._own(*table_of.create_table(contract, dimension, vector_schema(self._connection)))
+            self._own(
+                *table_of.create_table(contract, dimension, vector_schema(self._connection)),
+                *word_triggers(contract, empty=True),
+            )
         else:
             self._check_foreign(existing[0], dropped=False)
             self._own(*clear.drops(all_=False))
@@ -598,6 +606,9 @@ class _Planner:
         for column in added:
             self._own(*table_of.add_column(self._contract, column))
             self._summary.append(f"adds the column {column.name}, hidden until the backfill has filled it")
+        parts = SearchParts(self._connection, self._contract, oid)
+        self._own(*parts.steps())
+        self._summary += parts.summary()
         held = {row[0]: row[1] for row in self._connection.execute(self._static["policies"], {"oid": oid})}
         return added, held
 
@@ -607,6 +618,7 @@ class _Planner:
             "content",
             "content_hash",
             "embedding",
+            "codes",
             "position",
             "committed_at",
             "indexed_at",

@@ -40,6 +40,8 @@ READER = "tidegate_reader"
 GATEWAY = "tidegate_gateway"
 EMERGENCY = "tidegate_emergency"
 BREAK_GLASS_POLICY = "tidegate_break_glass"
+OWNER = "tidegate_owner"
+OWNER_POLICY = "tidegate_owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,9 @@ class Policy:
 
 
 def policies(contract: Contract) -> tuple[Policy, ...]:
-    """The policies of a contract's rules on its chunk table, in the contract's order, and that of break-glass."""
-    return (*(_policy(contract, rule) for rule in contract.rules), _break_glass(contract))
+    """The policies of a contract's rules on its chunk table, in the contract's order, that of break-glass, and the
+    owner's."""
+    return (*(_policy(contract, rule) for rule in contract.rules), _break_glass(contract), _of_owner(contract))
 
 
 def policy_name(rule: Rule) -> str:
@@ -160,6 +163,11 @@ def _break_glass(contract: Contract) -> Policy:
     return _marked(
         contract, BREAK_GLASS_POLICY, "", "permissive", (EMERGENCY,), sql.Composed([Caller().breaks_glass(contract)])
     )
+
+
+def _of_owner(contract: Contract) -> Policy:
+    """Definer functions run as the owner; of the chunks they see what the session's caller may see, and no more."""
+    return _marked(contract, OWNER_POLICY, "", "permissive", (OWNER,), row_visible(contract))
 
 
 def _marked(

@@ -32,7 +32,7 @@ from tidegate.index.source_check import slot_trouble, source_troubles, suspend_s
 from tidegate.index.source_keeper import SourceKeeper
 from tidegate.index.source_reader import SourceReader
 from tidegate.index.sweep import sweep, sweep_remote
-from tidegate.index.vector_index import build_wanted
+from tidegate.index.upkeep import keep
 from tidegate.index.write import RowWrite
 from tidegate.observe.cost_meter import CostMeter
 from tidegate.observe.freshness import FreshnessHistogram
@@ -427,7 +427,7 @@ class Worker:
         self._retry_parked(connection)
         self.check(connection, connection, self._home)
         if turn % 5 == 0:
-            self._build_vector_indexes()
+            self._keep_searchable()
         if turn % _PURGE_EVERY == 0:
             for product in self._routes.working:
                 purge(connection, product)
@@ -476,18 +476,21 @@ class Worker:
                 event = parked_event(product, key, position)
                 self._lanes[product.model].retry(Item(product, key, event, [], retry=True))
 
-    def _build_vector_indexes(self) -> None:
+    def _keep_searchable(self) -> None:
         if self._builder is not None and self._builder.is_alive():
             return
-        self._builder = threading.Thread(target=self._build, name="vector-index", daemon=True)
+        self._builder = threading.Thread(target=self._keep, name="upkeep", daemon=True)
         self._builder.start()
 
-    def _build(self) -> None:
+    def _keep(self) -> None:
         try:
-            with connect(self._dsn, role="tidegate_owner", application="tidegate house") as connection:
-                build_wanted(connection, self._settings.hnsw_from_chunks)
+            with (
+                connect(self._dsn, role="tidegate_owner", application="tidegate house") as owner,
+                self._connect_worker() as worker,
+            ):
+                keep(owner, worker, self._routes.all, self._settings.hnsw_from_chunks)
         except (psycopg.Error, TidegateError) as error:
-            log.warning("vector index not built, tried again later", extra={"reason": str(error)})
+            log.warning("upkeep failed, tried again later", extra={"reason": str(error)})
 
 
 def _raise_mark(marks: dict[str, Mark], model: str, lsn: Lsn, as_of: datetime | None) -> None:

@@ -19,6 +19,7 @@ from tidegate.query.hit import Hit
 from tidegate.query.run import AsyncStream, run_async
 from tidegate.query.scope import Consistency, Mode, Scope, Where
 from tidegate.query.search import Question
+from tidegate.query.session import Identity, lost_connections
 from tidegate.query.steps import Effect, Fetch, Piece, Steps, Work
 from tidegate.query.surface import Surface
 from tidegate.settings import Settings
@@ -192,15 +193,26 @@ class AsyncClient(Surface):
         asker, pool = self._asker(), (self._of or self)._pool
         if pool is None:
             raise UsageError("this client is not open; use it inside: async with tidegate.connect_async(…) as tg")
-        async with pool.connection() as connection:
-            openings = list(asker.openings())
-            if not openings:
-                return await (await connection.execute(effect.query, effect.params)).fetchall()
-            async with connection.transaction():
-                with asker.refusal(connection.info.user):
-                    for opening, params in openings:
-                        await connection.execute(opening, params)
-                return await (await connection.execute(effect.query, effect.params)).fetchall()
+        with lost_connections():
+            async with pool.connection() as connection:
+                try:
+                    return await self._asked(connection, asker, effect)
+                except psycopg.OperationalError:
+                    if not connection.broken:
+                        raise
+            await pool.check()
+            async with pool.connection() as connection:
+                return await self._asked(connection, asker, effect)
+
+    async def _asked(self, connection: _Connection, asker: Identity, effect: Fetch) -> Any:
+        openings = list(asker.openings())
+        if not openings:
+            return await (await connection.execute(effect.query, effect.params)).fetchall()
+        async with connection.transaction():
+            with asker.refusal(connection.info.user):
+                for opening, params in openings:
+                    await connection.execute(opening, params)
+            return await (await connection.execute(effect.query, effect.params)).fetchall()
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         threads = (self._of or self)._threads

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, assert_never, overload
 
+import psycopg
 from psycopg_pool import ConnectionPool
 
 from tidegate.database import Connection, NotInitialised, connect
@@ -15,6 +16,7 @@ from tidegate.query.hit import Hit
 from tidegate.query.run import Stream, run
 from tidegate.query.scope import Consistency, Mode, Scope, Where
 from tidegate.query.search import Question
+from tidegate.query.session import Identity, lost_connections
 from tidegate.query.steps import Effect, Fetch, Piece, Steps, Work
 from tidegate.query.surface import Surface
 from tidegate.settings import Settings
@@ -236,16 +238,28 @@ class Client(Surface):
                 assert_never(effect)
 
     def _fetch(self, effect: Fetch) -> Any:
-        asker = self._asker()
-        with (self._of or self)._opened().connection() as connection:
-            openings = list(asker.openings())
-            if not openings:
-                return connection.execute(effect.query, effect.params).fetchall()
-            with connection.transaction():
-                with asker.refusal(connection.info.user):
-                    for opening, params in openings:
-                        connection.execute(opening, params)
-                return connection.execute(effect.query, effect.params).fetchall()
+        asker, pool = self._asker(), (self._of or self)._opened()
+        with lost_connections():
+            with pool.connection() as connection:
+                try:
+                    return self._asked(connection, asker, effect)
+                except psycopg.OperationalError:
+                    if not connection.broken:
+                        raise
+            # The server was restarted, or hung up. Nothing but reads runs here, so once more, on a sound connection.
+            pool.check()
+            with pool.connection() as connection:
+                return self._asked(connection, asker, effect)
+
+    def _asked(self, connection: Connection, asker: Identity, effect: Fetch) -> Any:
+        openings = list(asker.openings())
+        if not openings:
+            return connection.execute(effect.query, effect.params).fetchall()
+        with connection.transaction():
+            with asker.refusal(connection.info.user):
+                for opening, params in openings:
+                    connection.execute(opening, params)
+            return connection.execute(effect.query, effect.params).fetchall()
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:

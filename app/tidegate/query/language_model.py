@@ -17,7 +17,7 @@ class LanguageModel:
 
     Args:
         name: litellm's name of it, `provider/name`.
-        settings: api_base, and those that begin with `llm_`.
+        settings: `api_base`, and those that begin with `llm_`.
     """
 
     def __init__(self, name: str, settings: Settings):
@@ -48,7 +48,7 @@ class LanguageModel:
             answer: Any = module.completion(
                 model=self.name,
                 messages=messages,
-                api_base=settings.api_base,
+                api_base=settings.llm_api_base or settings.api_base,
                 timeout=settings.llm_timeout_s,
                 temperature=settings.llm_temperature,
                 max_tokens=settings.llm_reply_tokens,

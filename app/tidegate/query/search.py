@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from tidegate.errors import UsageError
+from tidegate.index.embedding.embedder import EmbedderUnavailable
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query.catalog import SQL, ModelChanged, Offered, offered, refusals
 from tidegate.query.hit import Hit
@@ -69,9 +70,16 @@ def vectors_of(embedders: Embedders, question: Question, products: Sequence[Offe
         return None
 
     def embedded() -> str:
-        models = dict.fromkeys(each.model for each in products)
-        # 9 digits are a float32, exactly.
-        numbers = {model: [f"{x:.9g}" for x in embedders.of(model).embed([question.text])[0]] for model in models}
+        numbers: dict[str, list[str]] = {}
+        for model in dict.fromkeys(each.model for each in products):
+            try:
+                vector = embedders.of(model).embed([question.text])[0]
+            except EmbedderUnavailable as error:
+                others = [each.product for each in products if each.model != model]
+                raise EmbedderUnavailable(
+                    f"{error}" + (f"; products of other models can be searched: {', '.join(others)}" if others else "")
+                ) from None
+            numbers[model] = [f"{x:.9g}" for x in vector]  # 9 digits are a float32, exactly
         return "{" + ", ".join(f"{json_text(model, 'model')}: [{', '.join(n)}]" for model, n in numbers.items()) + "}"
 
     return (yield from work(embedded))
@@ -80,18 +88,21 @@ def vectors_of(embedders: Embedders, question: Question, products: Sequence[Offe
 def _asked(query: str, embedders: Embedders, question: Question, scope: Scope) -> Steps[list[Row]]:
     asked = yield from offered(scope.products)
     yield from recent_enough(scope, [each.product for each in asked])
-    for left in reversed(range(_MODEL_SWITCHES + 1)):
-        vectors = yield from vectors_of(embedders, question, asked)
-        named = replace(scope, products=tuple(each.product for each in asked))
-        text = None if question.mode == "vector" else question.text
+    for _ in range(_MODEL_SWITCHES):
         try:
-            return (yield from refusals(fetch(SQL[query], _parameters(named) | {"vectors": vectors, "text": text})))
-        except (UsageError, ModelChanged):
-            # A product may have got another model since it was asked for.
-            before, asked = asked, (yield from offered(scope.products))
-            if not left or {each.model for each in asked} <= {each.model for each in before}:
-                raise
-    raise AssertionError("the last round returns or raises")
+            return (yield from _once(query, embedders, question, scope, asked))
+        except ModelChanged:
+            asked = yield from offered(scope.products)
+    return (yield from _once(query, embedders, question, scope, asked))
+
+
+def _once(
+    query: str, embedders: Embedders, question: Question, scope: Scope, asked: Sequence[Offered]
+) -> Steps[list[Row]]:
+    vectors = yield from vectors_of(embedders, question, asked)
+    named = replace(scope, products=tuple(each.product for each in asked))
+    text = None if question.mode == "vector" else question.text
+    return (yield from refusals(fetch(SQL[query], _parameters(named) | {"vectors": vectors, "text": text})))
 
 
 def _recent(scope: Scope, products: list[str], steps: Steps[list[Row]]) -> Steps[list[Row]]:

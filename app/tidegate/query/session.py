@@ -7,7 +7,9 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg_pool import PoolTimeout
 
+from tidegate.database import ConnectionFailed
 from tidegate.errors import UsageError
 
 
@@ -39,3 +41,24 @@ class Identity:
             yield
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
             raise UsageError(f'login "{login}" may not act as "{self.role}": {error.diag.message_primary}') from None
+
+
+@contextmanager
+def lost_connections() -> Iterator[None]:
+    """A database that is away, in the caller's words.
+
+    Raises:
+        ConnectionFailed: no connection, or one that broke twice.
+    """
+    try:
+        yield
+    except PoolTimeout as error:
+        raise ConnectionFailed(
+            f"no connection to the database: {error}; is it there, and not busy with others?"
+        ) from None
+    except (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.CannotConnectNow) as error:
+        raise ConnectionFailed(f"the database hung up: {str(error).strip()}") from None
+    except psycopg.OperationalError as error:
+        if error.sqlstate is not None:
+            raise
+        raise ConnectionFailed(f"the connection to the database was lost: {str(error).strip()}") from None

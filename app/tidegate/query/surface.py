@@ -8,6 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from psycopg import sql
 
+from tidegate.database import CONNECT_TIMEOUT_S
 from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query.exchange import Exchange
@@ -94,6 +95,7 @@ class Surface:
         return {
             "min_size": 1,
             "max_size": POOL_SIZE,
+            "timeout": CONNECT_TIMEOUT_S,
             "kwargs": {
                 "autocommit": True,
                 "options": "-c timezone=UTC -c datestyle=ISO,YMD",

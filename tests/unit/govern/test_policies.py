@@ -64,11 +64,13 @@ def test_policies_of_the_example():
             WORKER + """NOT ((SELECT tidegate.acts_as('support_agent'))) OR ("legal_hold") IS FALSE""",
         ),
         ("tidegate_break_glass", "permissive", ("tidegate_emergency",), GLASS),
+        # What definer functions see of the chunks: what the session's caller sees.
+        ("tidegate_owner", "permissive", ("tidegate_owner",), row_visible(EXAMPLE).as_string(None)),
     ]
 
 
 def test_statements_of_a_policy():
-    tenant, *_, legal, _, _ = policies(EXAMPLE)
+    tenant, *_, legal, _, _, _ = policies(EXAMPLE)
     table = sql.Identifier("rag_support", "ticket")
     assert tenant.create(table).as_string(None) == (
         'CREATE POLICY "tidegate_require_tenant" ON "rag_support"."ticket" AS RESTRICTIVE '
@@ -104,7 +106,9 @@ def test_the_condition_on_the_source_row():
 def test_no_allow_rule_shows_nothing():
     only_require = replace(EXAMPLE, rules=tuple(rule for rule in EXAMPLE.rules if rule.effect == "require"))
     assert row_visible(only_require).as_string(None) == GLASS
-    assert [policy.to for policy in policies(only_require) if policy.kind == "permissive"] == [("tidegate_emergency",)]
+    permissive = {policy.to: policy for policy in policies(only_require) if policy.kind == "permissive"}
+    assert list(permissive) == [("tidegate_emergency",), ("tidegate_owner",)]
+    assert {policy.using.as_string(None) for policy in permissive.values()} == {GLASS}
 
 
 @pytest.mark.parametrize(

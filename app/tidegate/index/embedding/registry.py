@@ -1,5 +1,7 @@
 """Model names to embedders."""
 
+import threading
+
 from tidegate.index.embedding.embedder import Embedder, ModelUnknown
 from tidegate.index.embedding.litellm_model import LitellmModel
 from tidegate.index.embedding.local_model import MODEL, LocalModel
@@ -7,11 +9,12 @@ from tidegate.settings import Settings
 
 
 class Embedders:
-    """The embedders in use, one a model, made when first asked for."""
+    """The embedders in use, one a model, made when first asked for. Thread-safe."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
         self._open: dict[str, Embedder] = {}
+        self._lock = threading.Lock()
 
     def of(self, model: str) -> Embedder:
         """The embedder of a contract's `model`.
@@ -19,9 +22,10 @@ class Embedders:
         Raises:
             ModelUnknown: `local/…` of another name, or no `provider/name`.
         """
-        if model not in self._open:
-            self._open[model] = self._make(model)
-        return self._open[model]
+        with self._lock:
+            if model not in self._open:
+                self._open[model] = self._make(model)
+            return self._open[model]
 
     def _make(self, model: str) -> Embedder:
         if model == MODEL:

@@ -1,0 +1,65 @@
+"""How the chunks of a table fall into groups by what its rules ask: what searches estimate their caller's share by."""
+
+from psycopg import sql
+
+from tidegate.database import Connection
+from tidegate.index.product import Product
+
+_ROWS = 30_000
+"""Chunks looked at; taken by pages, so that a table of any size costs the same."""
+_GROUPS = 400
+_TAIL = 200
+_SAMPLE = 500
+
+_MEASURE = """
+WITH looked_at AS MATERIALIZED (
+    SELECT {carried} FROM {table} AS t {sampling}
+), grouped AS (
+    SELECT {asked} count(*)::float8 AS weight FROM looked_at AS t {grouping}
+), placed AS (
+    SELECT g.*, row_number() OVER (ORDER BY g.weight DESC) AS place, count(*) OVER () AS number FROM grouped AS g
+), tail AS (
+    -- Groups beyond the largest: some of them at random stand for all.
+    SELECT p.* FROM placed AS p WHERE p.place > {groups} ORDER BY random() LIMIT {tail}
+), kept AS (
+    SELECT to_jsonb(p) - 'place' - 'number' AS one FROM placed AS p WHERE p.place <= {groups}
+    UNION ALL
+    SELECT (to_jsonb(t) - 'place' - 'number')
+           || jsonb_build_object('weight', t.weight * (t.number - {groups}) / least({tail}, t.number - {groups}))
+    FROM tail AS t
+)
+INSERT INTO tidegate.access_statistics AS a (relation, groups, sample, changes)
+SELECT %(relation)s, (SELECT coalesce(jsonb_agg(k.one), '[]') FROM kept AS k),
+       (SELECT coalesce(jsonb_agg(to_jsonb(s) || '{{"weight": 1}}'), '[]')
+        FROM (SELECT * FROM looked_at ORDER BY random() LIMIT {sample}) AS s),
+       %(changes)s
+ON CONFLICT (relation) DO UPDATE
+SET groups = excluded.groups, sample = excluded.sample, changes = excluded.changes, measured_at = clock_timestamp()
+"""
+
+
+def measure(worker: Connection, product: Product, relation: int, chunks: int, changes: int) -> None:
+    """Looks at some of the chunks and writes their groups down.
+
+    Args:
+        worker: as tidegate_worker.
+        chunks, changes: of the table by now, as the server's statistics count them.
+    """
+    asked = [sql.Identifier("t", column.name) for column in product.contract.columns_of_rules]
+    carried = [sql.Identifier("t", column.name) for column in product.contract.carried_columns]
+    sampling: sql.Composable = sql.SQL("")
+    if chunks > _ROWS:
+        sampling = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100.0 * _ROWS / chunks))
+    worker.execute(
+        sql.SQL(_MEASURE).format(
+            carried=sql.SQL(", ").join(carried),
+            table=product.chunk_table,
+            sampling=sampling,
+            asked=sql.SQL("").join(sql.SQL("{}, ").format(name) for name in asked),
+            grouping=sql.SQL("GROUP BY {}").format(sql.SQL(", ").join(asked)) if asked else sql.SQL(""),
+            groups=sql.Literal(_GROUPS),
+            tail=sql.Literal(_TAIL),
+            sample=sql.Literal(_SAMPLE),
+        ),
+        {"relation": relation, "changes": changes},
+    )
