@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
 from tests.integration.offer import offer
@@ -20,6 +21,7 @@ from tidegate.capture.position import Lsn, Position
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.indexer import Indexer, Item, Outcome
+from tidegate.index.mend import mend
 from tidegate.index.product import Product, published
 from tidegate.index.purge import purge
 from tidegate.observe.dead_letters import drop_dead_letters, list_dead_letters, retry_dead_letters
@@ -466,3 +468,23 @@ def test_the_ledger_forgets_deleted_keys_and_still_lets_nothing_late_back_in(ben
     assert keys() == [1, 3]
     put(2, Operation.UPSERT, (400, 410))
     assert keys() == [1, 2, 3]
+
+
+def test_no_transaction_is_open_while_rows_are_embedded(bench: Bench) -> None:
+    """A model that takes its time holds no lock, and no old version of any row."""
+    model = bench.product.embedder
+    assert isinstance(model, WatchedModel)
+    seen: list[TransactionStatus] = []
+
+    def look(texts: Any) -> np.ndarray:
+        seen.append(bench.connection.info.transaction_status)
+        return model.embed(texts)
+
+    bench.indexer._source._embed = look
+    bench.upsert("first", (100, 110))
+    bench.upsert("second", (200, 210), region="US")
+    run, parameters = bench.connection.execute, {"key": '{"id":1}'}
+    run("UPDATE tidegate.ledger SET document_hash = 'wrong' WHERE key = %(key)s", parameters)
+    mend(bench.connection, bench.product, bench.indexer, {'{"id":1}': "{0/C8,0/D2}"})
+    assert seen == [TransactionStatus.IDLE] * len(seen)
+    assert len(seen) >= 2
