@@ -36,14 +36,17 @@ from tidegate.observe.comparison import Problem
 from tidegate.observe.verify import Verifier
 from tidegate.settings import Settings
 
-ROWS = 120
+ROWS = 60
 CHECK_EVERY = 20
-_PATIENCE_S = 180.0
+_PATIENCE_S = 600.0
 _STREAMS = "SELECT max(updated_at) > clock_timestamp() - interval '1 second' FROM tidegate.watermark"
 _REACHED = (
     "SELECT lsn >= %s::pg_lsn AND (SELECT state = 'live' FROM tidegate.product) "
     "FROM tidegate.lane_watermark WHERE lane = %s AND source = ''"
 )
+
+
+_STANDS = "SELECT p.state, w.lane, w.lsn::text, w.as_of::text FROM tidegate.product p, tidegate.lane_watermark w"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Kills:
         """Kills and compares. Takes about 7 s a kill.
 
         Raises:
-            BenchFailed: a run ended by itself, or did not catch up in three minutes.
+            BenchFailed: a run ended by itself, or did not catch up in ten minutes.
         """
         pick = random.Random(self.seed)
         found: Counter[Problem] = Counter()
@@ -232,7 +235,7 @@ class Reader(threading.Thread):
 def _text(row: int, version: int) -> Text:
     """A text of one to three chunks, with its version in each sentence."""
     sentences = (
-        f"Part {part} of product {row} in version v{version} v{version} v{version}." for part in range(row % 25)
+        f"Part {part} of product {row} in version v{version} v{version} v{version}." for part in range(row % 17)
     )
     return Text(name=f"v{version}", description=" ".join(sentences) or f"v{version}")
 
@@ -265,7 +268,11 @@ def _work(connection: Connection, running: Program, pick: random.Random, number:
 def _catch_up(connection: Connection, running: Program) -> None:
     row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     assert row is not None
-    _await(running, lambda: connection.execute(_REACHED, [row[0], catalogue.MODEL]).fetchone() == (True,))
+    try:
+        _await(running, lambda: connection.execute(_REACHED, [row[0], catalogue.MODEL]).fetchone() == (True,))
+    except BenchFailed as error:
+        stands = connection.execute(_STANDS).fetchall()
+        raise BenchFailed(f"not caught up with {row[0]}: {stands}\n{error}") from None
 
 
 def _compare(dsn: str) -> tuple[Counter[Problem], int]:
