@@ -234,6 +234,10 @@ BEGIN
         RAISE EXCEPTION 'product "%" is not published', product USING ERRCODE = 'undefined_object',
             HINT = 'SELECT product FROM tidegate.product lists what is.';
     END IF;
+    IF p.source_server <> '' AND (key IS NULL OR indexed IS NULL) THEN
+        RAISE EXCEPTION 'the rows of product "%" are in another database, "%", which cannot be asked from here', product, p.source_server
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Ask of one row by its key, with a login that may be tidegate_worker: the indexed row is explained then.';
+    END IF;
     IF key IS NULL THEN
         groups := tidegate.counted_rows_of(product, caller);
         verdict := jsonb_build_object(
@@ -242,10 +246,11 @@ BEGIN
             'visible_rows', (SELECT coalesce(sum((g ->> 'rows')::bigint) FILTER (WHERE tidegate.decided_of(product, caller, g -> 'truths', false)), 0)
                              FROM jsonb_array_elements(groups) AS g));
     ELSE
-        judged := tidegate.judged_row_of(product, caller, key);
         IF (indexed ->> 'found')::boolean THEN
             index_judged := tidegate.judged_row_of(product, caller, key, indexed -> 'row');
         END IF;
+        -- Searches take the index's word where the source is another database, and so does this.
+        judged := CASE WHEN p.source_server = '' THEN tidegate.judged_row_of(product, caller, key) ELSE index_judged END;
         verdict := tidegate.verdict_of(product, caller, key, indexed, judged, index_judged);
     END IF;
     rules := tidegate.explained_rules_of(product, caller, judged, index_judged);
@@ -270,7 +275,8 @@ BEGIN
         || CASE WHEN p.state = 'suspended' THEN format('the product is suspended: %s', p.state_reason) END;
     IF key IS NOT NULL THEN
         because := because
-            || CASE WHEN NOT (verdict -> 'source' ->> 'found')::boolean THEN 'the row is not in the source' END
+            || CASE WHEN p.source_server <> '' THEN format('its row is in another database, "%s": this is what the index has of it', p.source_server)
+                    WHEN NOT (verdict -> 'source' ->> 'found')::boolean THEN 'the row is not in the source' END
             || CASE WHEN verdict -> 'index' ->> 'parked' IS NOT NULL THEN format('the row is parked as a dead letter: %s', verdict -> 'index' ->> 'parked')
                     WHEN NOT (verdict -> 'index' ->> 'found')::boolean THEN 'the row is not in the index' END
             || CASE WHEN verdict -> 'index' -> 'differs' <> '{}' THEN format('the index has other values than the source: %s',

@@ -50,7 +50,7 @@ BEGIN
         held := rule.roles = '{}';
         FOREACH named IN ARRAY rule.roles LOOP
             IF NOT roles ? named THEN
-                roles := roles || jsonb_build_object(named, CASE WHEN claims IS NULL THEN tidegate.acts_as_of(principal, named)
+                roles := roles || jsonb_build_object(named, CASE WHEN claims IS NULL THEN coalesce(pg_has_role(to_regrole(quote_ident(principal)), to_regrole(quote_ident(named)), 'USAGE'), false)
                     ELSE tidegate.roles_act_as_of(ARRAY(SELECT jsonb_array_elements_text(claims -> 'roles')), named) END);
             END IF;
             held := held OR (roles -> named)::boolean;
@@ -68,7 +68,8 @@ BEGIN
                     attributes := attributes || jsonb_build_object(named, to_jsonb(texts));
                 END IF;
                 texts := CASE WHEN jsonb_typeof(attributes -> named) = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(attributes -> named)) END;
-                rendered := rendered || tidegate.attribute_literal_of(piece ->> 'function', texts);
+                rendered := rendered || CASE piece ->> 'function' WHEN 'attribute_texts' THEN format('%L::text[]', texts)
+                                             ELSE tidegate.attribute_literal_of(piece ->> 'function', texts) END;
             ELSIF piece ? 'member' THEN
                 -- Few as a literal, many looked up by the statement itself: never one by one, which keeps indexes out.
                 EXECUTE format('SELECT CASE WHEN NOT %s() THEN %s()::text END', piece ->> 'many', piece ->> 'member') INTO listed;
@@ -103,45 +104,54 @@ RETURNS SETOF tidegate.search_target
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    offered int[] := ARRAY(SELECT tidegate.offered_products());
-    asker text := CASE WHEN tidegate.gateway() IS NULL THEN tidegate.session_role() END;
+    gateway text := tidegate.gateway();
+    session_role text := tidegate.session_role();
+    offered int[] := CASE WHEN gateway IS NOT NULL THEN ARRAY(SELECT tidegate.offered_products()) END;
     claims jsonb;
     roles jsonb := '{}';
     attributes jsonb := '{}';
+    unbound boolean;
+    met text[] := '{}';
     named text;
     found_one record;
     target tidegate.search_target;
     limits tidegate.search_limits;
-    unbound boolean := tidegate.session_role() = 'tidegate_worker' OR (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = tidegate.session_role());
     columns text;
-    access_index boolean;
-    vector_index boolean;
     seen jsonb;
 BEGIN
-    FOREACH named IN ARRAY coalesce(products, '{}') LOOP
-        SELECT p.state, p.state_reason INTO found_one FROM tidegate.product p WHERE p.product = named AND p.product_id = ANY (offered);
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), tidegate.session_role())
-                USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
-        ELSIF found_one.state = 'suspended' THEN
-            RAISE EXCEPTION 'product "%" is suspended: %', named, found_one.state_reason USING ERRCODE = 'object_not_in_prerequisite_state';
-        END IF;
-    END LOOP;
-    IF asker IS NULL THEN
+    IF gateway IS NOT NULL THEN
         claims := tidegate.verified_claims();
         SELECT jsonb_build_object('claims', claims, 'map', i.attribute_map, 'roles', to_jsonb(coalesce(tidegate.token_roles(), '{}')))
         INTO claims FROM tidegate.token_issuer i WHERE i.issuer = claims ->> 'iss';
-        IF claims IS NULL THEN
-            RETURN;
-        END IF;
     END IF;
+    SELECT r.rolsuper OR r.rolbypassrls OR session_role = 'tidegate_worker' INTO unbound FROM pg_roles r WHERE r.rolname = session_role;
     SELECT * INTO limits FROM tidegate.search_limits;
     FOR found_one IN
-        SELECT p.*, c.oid AS relation, c.reltuples AS chunks FROM tidegate.product p
+        SELECT p.product_id, p.product, p.domain, p.key_columns, p.model, p.dimension, p.source_server, p.live_function, p.state, p.state_reason,
+               c.oid AS relation, c.reltuples AS chunks, i.vector_index, i.access_index,
+               EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || p.domain)) AND f.proname = p.live_function AND f.proretset) AS live_takes_all,
+               -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
+               EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = c.oid AND o.polpermissive AND o.polcmd IN ('r', '*')
+                       AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') AS others_show
+        FROM tidegate.product p
         JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
-        WHERE p.product_id = ANY (offered) AND p.state <> 'suspended' AND (products IS NULL OR p.product = ANY (products))
+        CROSS JOIN LATERAL (
+            SELECT coalesce(bool_or(m.amname = 'hnsw' AND x.indexprs IS NOT NULL AND x.indpred IS NULL), false) AS vector_index,
+                   coalesce(bool_or(y.relname LIKE '%\_access'), false) AS access_index
+            FROM pg_index x JOIN pg_class y ON y.oid = x.indexrelid JOIN pg_am m ON m.oid = y.relam
+            WHERE x.indrelid = c.oid AND x.indisvalid) AS i
+        -- As tidegate.offered_products says, which is asked itself where there is a gateway.
+        WHERE CASE WHEN gateway IS NOT NULL THEN p.product_id = ANY (offered)
+                   ELSE p.beside IS NULL AND has_schema_privilege(session_role, n.oid, 'USAGE') AND has_table_privilege(session_role, c.oid, 'SELECT') END
+          AND (products IS NULL OR p.product = ANY (products))
         ORDER BY p.product
     LOOP
+        IF found_one.state = 'suspended' THEN
+            CONTINUE WHEN products IS NULL;
+            RAISE EXCEPTION 'product "%" is suspended: %', found_one.product, found_one.state_reason USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        met := met || found_one.product;
+        CONTINUE WHEN gateway IS NOT NULL AND claims IS NULL;
         target.product := found_one.product;
         target.relation := found_one.relation;
         -- The table that this snapshot's catalog has, and its model's, wherever it is now: it may have changed places with
@@ -153,28 +163,16 @@ BEGIN
         target.elsewhere := found_one.source_server <> '';
         -- None where the rows are in another database, which no function here can ask.
         target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', 'rag_' || found_one.domain, found_one.live_function) END;
-        target.language := coalesce(found_one.contract -> 'embedding' ->> 'language', 'english');
         SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY array_position(target.key_columns, a.attname::text))
                    FILTER (WHERE a.attname = ANY (target.key_columns)),
                min(format_type(a.atttypid, a.atttypmod)) FILTER (WHERE a.attname = 'embedding'),
                string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ') FILTER (WHERE a.attname <> ALL ('{chunk_no,content,content_hash,embedding,codes,position,committed_at,indexed_at,contract_version}'))
         INTO target.key_types, target.embedding_type, columns
         FROM pg_attribute a WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND NOT a.attisdropped;
-        target.live_takes_all := EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || found_one.domain))
-                                         AND f.proname = found_one.live_function AND f.proretset);
-        SELECT coalesce(bool_or(m.amname = 'hnsw' AND i.indexprs IS NOT NULL AND i.indpred IS NULL), false), coalesce(bool_or(x.relname LIKE '%\_access'), false)
-        INTO vector_index, access_index
-        FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-        WHERE i.indrelid = found_one.relation AND i.indisvalid;
+        target.live_takes_all := found_one.live_takes_all;
         SELECT e.roles, e.attributes, e.condition INTO roles, attributes, target.condition
-        FROM tidegate.entitlement_of(found_one.product, found_one.product_id, asker, roles, attributes, claims) AS e;
-        IF unbound THEN
-            target.condition := 'true';
-        END IF;
-        -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
-        IF target.condition <> 'true' AND EXISTS (
-            SELECT FROM pg_policy o WHERE o.polrelid = found_one.relation AND o.polpermissive AND o.polcmd IN ('r', '*')
-            AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') THEN
+        FROM tidegate.entitlement_of(found_one.product, found_one.product_id, CASE WHEN gateway IS NULL THEN session_role END, roles, attributes, claims) AS e;
+        IF unbound OR found_one.others_show THEN
             target.condition := 'true';
         END IF;
         target.reranked := limits.reranked;
@@ -182,18 +180,25 @@ BEGIN
         target.filtered := CASE WHEN filter IS NULL THEN 'true' ELSE tidegate.filter_condition(target.product, filter) END;
         -- How many chunks are left, where that decides anything: the share of the groups, or of the sample, by weight.
         target.visible := found_one.chunks;
-        IF found_one.chunks > limits.code_rows AND (target.condition <> 'true' OR filter IS NOT NULL) THEN
+        IF found_one.chunks > 10 * limits.exact_rows AND (target.condition <> 'true' OR filter IS NOT NULL) THEN
             SELECT CASE WHEN filter IS NULL THEN s.groups ELSE s.sample END INTO seen FROM tidegate.access_statistics s WHERE s.relation = found_one.relation;
             IF seen IS NOT NULL THEN
                 EXECUTE format('SELECT coalesce(sum(t.weight) FILTER (WHERE (%s) AND (%s)) / sum(t.weight), 0) * $2 FROM jsonb_to_recordset($1) AS t (%s, weight float8)',
                                target.condition, target.filtered, columns) INTO target.visible USING seen, found_one.chunks;
             END IF;
         END IF;
-        target.path := CASE WHEN target.visible > limits.code_rows AND vector_index THEN 'hnsw'
-                            WHEN target.visible > limits.exact_rows AND access_index THEN 'codes'
-                            WHEN target.visible > limits.exact_rows AND vector_index AND target.visible > 0.2 * found_one.chunks THEN 'hnsw'
+        -- HNSW takes a few milliseconds whatever it is asked, and loses its way where one row in ten or fewer counts.
+        target.path := CASE WHEN found_one.vector_index AND (target.visible > limits.code_rows
+                                                   OR target.visible > 10 * limits.exact_rows AND target.visible > 0.1 * found_one.chunks) THEN 'hnsw'
+                            WHEN found_one.access_index AND target.visible > limits.exact_rows THEN 'codes'
                             ELSE 'exact' END;
         RETURN NEXT target;
+    END LOOP;
+    FOREACH named IN ARRAY coalesce(products, '{}') LOOP
+        IF named <> ALL (met) THEN
+            RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), session_role)
+                USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
+        END IF;
     END LOOP;
 END
 $$;

@@ -50,32 +50,36 @@ DECLARE
     looked_at int;
 BEGIN
     SELECT * INTO target FROM tidegate.search_scope(ARRAY[find_words.product], filter) AS s;
-    SELECT * INTO query FROM tidegate.words_query(target.language::regconfig, query_text);
+    SELECT q.* INTO query FROM tidegate.product p
+    CROSS JOIN LATERAL tidegate.words_query(coalesce(p.contract -> 'embedding' ->> 'language', 'english')::regconfig, query_text) AS q
+    WHERE p.product = target.product AND p.beside IS NULL;
     IF target.product IS NULL OR numnode(query.every) = 0 THEN
         RETURN;
     END IF;
     looked_at := greatest(2000, 4 * wanted);
     -- The chunk table is read under its own row-level security: what the caller may not see is not counted, either.
-    -- Rank: the words' frequency in the chunk, each weighted by how few of the chunks found have it.
+    -- Rank: the words' frequency in the chunk, each weighted by how few of the visible chunks have it.
     statement := format(
         $statement$
         WITH found AS MATERIALIZED (
             SELECT w.key, w.chunk_no, w.words FROM tidegate.chunk_words AS w JOIN %1$s AS t ON %2$s AND t.chunk_no = w.chunk_no
             WHERE w.relation = %3$s AND w.words @@ $1 AND (%4$s) AND (%5$s) LIMIT $3
+        ), visible AS MATERIALIZED (
+            SELECT count(*) AS chunks FROM (SELECT FROM %1$s AS t WHERE (%4$s) AND (%5$s) LIMIT 10000) AS t
         ), term AS MATERIALIZED (
-            SELECT u.term, ln(1 + (greatest($5, count(*)) - count(*) FILTER (WHERE f.words @@ u.term) + 0.5) / (count(*) FILTER (WHERE f.words @@ u.term) + 0.5)) AS weight
-            FROM unnest($2) AS u (term) CROSS JOIN found AS f GROUP BY u.term
+            SELECT u.term, ln(1 + (greatest(v.chunks, count(*)) - count(*) FILTER (WHERE f.words @@ u.term) + 0.5) / (count(*) FILTER (WHERE f.words @@ u.term) + 0.5)) AS weight
+            FROM unnest($2) AS u (term) CROSS JOIN found AS f CROSS JOIN visible AS v GROUP BY u.term, v.chunks
         )
         SELECT f.key, f.chunk_no, (SELECT sum(s.weight * ts_rank('{1,1,1,1}', f.words, s.term, 1)) FROM term AS s)::float8 AS rank
         FROM found AS f ORDER BY rank DESC NULLS LAST, f.key, f.chunk_no LIMIT $4
         $statement$,
         target.chunk_table, (SELECT string_agg(format('t.%I = (w.key ->> %L)::%s', u.name, u.name, u.type), ' AND ') FROM unnest(target.key_columns, target.key_types) AS u (name, type)),
         target.relation, target.condition, target.filtered);
-    RETURN QUERY EXECUTE statement USING query.every, query.terms, looked_at, wanted, target.visible;
+    RETURN QUERY EXECUTE statement USING query.every, query.terms, looked_at, wanted;
     GET DIAGNOSTICS looked_at = ROW_COUNT;
     IF looked_at < wanted AND query.any_of <> query.every THEN
         -- Those with all words are among those with some; each is given once, by its better rank.
-        RETURN QUERY EXECUTE statement USING query.any_of, query.terms, greatest(2000, 4 * wanted), wanted, target.visible;
+        RETURN QUERY EXECUTE statement USING query.any_of, query.terms, greatest(2000, 4 * wanted), wanted;
     END IF;
 END
 $$;

@@ -56,10 +56,11 @@ SELECT count(*) FROM tidegate.dead_letter WHERE product_id = %(product_id)s AND 
 INSERT INTO tidegate.ledger AS l (product_id, key, position, document_hash, chunks, state)
 SELECT p.product_id, n.key,
        CASE WHEN n.position IS NOT NULL THEN n.position::pg_lsn[]
-            WHEN p.truncated_at IS NOT NULL THEN ARRAY[p.truncated_at[1], p.truncated_at[2] + 1]
-            ELSE '{0/0,0/1}' END, NULL, 0, 'parked'
+            ELSE ARRAY[f.after_commit, f.change + 1] END, NULL, 0, 'parked'
 FROM unnest(%(keys)s::text[], %(positions)s::text[]) AS n (key, position)
 JOIN tidegate.product p ON p.product_id = %(product_id)s
+CROSS JOIN LATERAL (SELECT m.floor[1], m.floor[2] FROM (SELECT coalesce(greatest(p.truncated_at, p.purged_to), '{0/0,0/0}') AS floor) AS m)
+               AS f (after_commit, change)
 ORDER BY n.key
 ON CONFLICT (product_id, key) DO UPDATE SET state = 'parked', document_hash = NULL, written_at = clock_timestamp()
 WHERE l.position = excluded.position

@@ -44,8 +44,11 @@ INSERT INTO tidegate.ledger AS l (product_id, key, position, document_hash, chun
 SELECT %(product_id)s, n.key, ARRAY[n.after_commit, n.change], n.document_hash, n.chunks, n.state
 FROM unnest(%(keys)s::text[], %(after_commits)s::pg_lsn[], %(changes)s::pg_lsn[], %(hashes)s::bytea[], %(chunks)s::int[],
             %(states)s::text[]) AS n (key, after_commit, change, document_hash, chunks, state)
-WHERE coalesce((SELECT p.truncated_at FROM tidegate.product p WHERE p.product_id = %(product_id)s) < ARRAY[n.after_commit, n.change], true)
-  AND EXISTS (SELECT FROM tidegate.product p WHERE p.product_id = %(product_id)s)
+WHERE EXISTS (SELECT FROM tidegate.product p WHERE p.product_id = %(product_id)s
+                AND coalesce(p.truncated_at < ARRAY[n.after_commit, n.change], true)
+                -- Deleted keys up to there are forgotten (index/purge.py).
+                AND (coalesce(p.purged_to < ARRAY[n.after_commit, n.change], true)
+                     OR EXISTS (SELECT FROM tidegate.ledger k WHERE k.product_id = p.product_id AND k.key = n.key)))
 ORDER BY n.key
 ON CONFLICT (product_id, key) DO UPDATE
 SET position = excluded.position, document_hash = excluded.document_hash, chunks = excluded.chunks,
@@ -57,6 +60,26 @@ RETURNING l.key;
 -- The position stays: nothing older may bring the row back.
 UPDATE tidegate.ledger SET state = 'deleted', document_hash = NULL, chunks = 0, written_at = clock_timestamp()
 WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+
+-- purge_worthwhile --
+SELECT EXISTS (SELECT FROM tidegate.ledger l
+               JOIN tidegate.product p USING (product_id)
+               JOIN tidegate.lane_watermark w ON w.lane = p.model AND w.source = p.source_server
+               WHERE l.product_id = %(product_id)s AND l.state = 'deleted' AND p.state = 'live' AND l.written_at < w.as_of - %(keep)s);
+
+-- purge --
+-- See index/purge.py for the rule.
+WITH forgettable AS MATERIALIZED (
+    SELECT l.key, l.position FROM tidegate.ledger l
+    JOIN tidegate.product p USING (product_id)
+    JOIN tidegate.lane_watermark w ON w.lane = p.model AND w.source = p.source_server
+    WHERE l.product_id = %(product_id)s AND l.state = 'deleted' AND p.state = 'live' AND l.written_at < w.as_of - %(keep)s
+    ORDER BY l.written_at LIMIT %(most)s
+), fenced AS (
+    UPDATE tidegate.product p SET purged_to = greatest(p.purged_to, (SELECT max(f.position) FROM forgettable f))
+    WHERE p.product_id = %(product_id)s AND EXISTS (SELECT FROM forgettable)
+)
+DELETE FROM tidegate.ledger l USING forgettable f WHERE l.product_id = %(product_id)s AND l.key = f.key;
 
 -- ledger_lock --
 -- All keys of the transaction, in the order of ledger_advance: so no two writers wait for each other.

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,15 @@ def test_texts_are_the_same_for_a_seed_and_all_different() -> None:
     assert made == [again.next() for _ in range(500)]
     assert made != [other.next() for _ in range(500)]
     assert len({text.document for text in made}) == 500
+
+
+@pytest.mark.skipif(find_spec("litellm") is None, reason="the extra llm is not installed")
+@pytest.mark.timeout(300)
+def test_model_switch_judges_every_search() -> None:
+    report = bench("model-switch", "--chunks", "200", "--changes-per-s", "5")
+    results = report["results"]
+    assert results["under_first"] > 0
+    assert results["under_second"] > 0
+    assert results["searches"] == results["under_first"] + results["under_second"]
+    assert len(results["switch_s"]) == len(results["readers_held_ms"]) == 3
+    assert [goal["ok"] for goal in report["goals"]] == [True] * 5

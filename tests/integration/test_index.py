@@ -1,15 +1,17 @@
 """From events to chunks: what is embedded, what the ledger lets through, what is parked, what is suspended."""
 
 import itertools
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
 from tests.integration.offer import offer
@@ -19,7 +21,9 @@ from tidegate.capture.position import Lsn, Position
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.indexer import Indexer, Item, Outcome
+from tidegate.index.mend import mend
 from tidegate.index.product import Product, published
+from tidegate.index.purge import purge
 from tidegate.observe.dead_letters import drop_dead_letters, list_dead_letters, retry_dead_letters
 
 NOTES = "SELECT id, content FROM rag_team.note ORDER BY id, chunk_no"
@@ -423,3 +427,64 @@ class TestChunkDiff:
             late.upsert("halls", (3, 3), **self.body(self.SENTENCES[:50]))
         expected = bench.product.splitter.chunks("halls\n\n" + " ".join(self.SENTENCES[:50]))
         assert [row[:2] for row in self.chunks(bench)] == list(enumerate(expected))
+
+
+def test_the_ledger_forgets_deleted_keys_and_still_lets_nothing_late_back_in(bench: Bench) -> None:
+    run, at_once = bench.connection.execute, timedelta(0)
+
+    def keys() -> list[int]:
+        return sorted(json.loads(row[0])["id"] for row in run("SELECT key FROM tidegate.ledger").fetchall())
+
+    def put(id_: int, operation: Operation, at: tuple[int, int]) -> None:
+        bench.indexer.process(bench.connection, [bench.item(operation, at, id_, title=f"row {id_}")])
+
+    for id_ in (1, 2, 3):
+        put(id_, Operation.UPSERT, (100, 100 + id_))
+    put(1, Operation.DELETE, (200, 210))
+    put(2, Operation.DELETE, (300, 310))
+    run("UPDATE tidegate.product SET state = 'backfilling'")
+    run(
+        "INSERT INTO tidegate.watermark (lane, lsn, as_of) VALUES (%s, '0/1', clock_timestamp())", [bench.product.model]
+    )
+    assert purge(bench.connection, bench.product, at_once) == 0, "rows of a backfill may be older than the deletes"
+    run("UPDATE tidegate.product SET state = 'live'")
+    assert purge(bench.connection, bench.product) == 0, "not yet"
+    run("UPDATE tidegate.ledger SET written_at = written_at - interval '1 hour' WHERE key = '{\"id\":1}'")
+    assert purge(bench.connection, bench.product) == 1
+    assert keys() == [2, 3]
+    put(1, Operation.UPSERT, (100, 101))
+    put(1, Operation.UPSERT, (200, 209))
+    put(1, Operation.DELETE, (200, 210))
+    assert keys() == [2, 3]
+    assert bench.contents() == [("row 3", "EU")]
+    put(3, Operation.UPSERT, (150, 150))
+    put(1, Operation.UPSERT, (200, 220))
+    assert keys() == [1, 2, 3], "what is later, and what is known, goes through"
+
+    run("UPDATE tidegate.watermark SET as_of = clock_timestamp()")
+    assert purge(bench.connection, bench.product, at_once) == 1
+    put(2, Operation.UPSERT, (300, 305))
+    put(4, Operation.UPSERT, (290, 295))
+    assert keys() == [1, 3]
+    put(2, Operation.UPSERT, (400, 410))
+    assert keys() == [1, 2, 3]
+
+
+def test_no_transaction_is_open_while_rows_are_embedded(bench: Bench) -> None:
+    """A model that takes its time holds no lock, and no old version of any row."""
+    model = bench.product.embedder
+    assert isinstance(model, WatchedModel)
+    seen: list[TransactionStatus] = []
+
+    def look(texts: Any) -> np.ndarray:
+        seen.append(bench.connection.info.transaction_status)
+        return model.embed(texts)
+
+    bench.indexer._source._embed = look
+    bench.upsert("first", (100, 110))
+    bench.upsert("second", (200, 210), region="US")
+    run, parameters = bench.connection.execute, {"key": '{"id":1}'}
+    run("UPDATE tidegate.ledger SET document_hash = 'wrong' WHERE key = %(key)s", parameters)
+    mend(bench.connection, bench.product, bench.indexer, {'{"id":1}': "{0/C8,0/D2}"})
+    assert seen == [TransactionStatus.IDLE] * len(seen)
+    assert len(seen) >= 2

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from rich.console import Console
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
 
@@ -19,6 +20,7 @@ from tidegate.govern.model_switch import NotReady, drop, switch
 from tidegate.govern.plan import ContractUnfit
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.embedding.local_model import MODEL
+from tidegate.observe.verify_all import verify_all
 
 OTHER = "other/model"
 NOTES = "SELECT id, region, content FROM {}.note ORDER BY id, chunk_no"
@@ -92,6 +94,22 @@ def test_a_second_index_is_built_and_kept_current(tide: Tide, notes: TwoModels) 
     run("TRUNCATE team.note")
     caught_up(tide)
     assert both(tide) == [[], []]
+    tide.admin.execute("INSERT INTO team.note (id, title) VALUES (5, 'five')")
+    caught_up(tide)
+    with tide.admin.transaction():
+        tide.admin.execute("SET LOCAL ROLE tidegate_worker")
+        tide.admin.execute("DELETE FROM beside_team.note")
+    checked = verify_all(
+        tide.dsn,
+        tide.settings,
+        None,
+        repair=False,
+        anew=True,
+        rows_per_s=1e5,
+        patience_s=5,
+        console=Console(quiet=True),
+    )
+    assert [(one.product, one.ok) for one in checked] == [("team.note", True), (f"team.note@{OTHER}", False)]
     assert [finding for finding in find_drift(tide.admin) if finding.level != "info"] == []
     assert tide.apply(OF_OTHER).steps == ()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from rich.console import Console
 
@@ -95,6 +96,16 @@ def test_rows_of_two_servers_in_one_index(tide: KafkaTide, away: Away) -> None:
         ("sales.customer", {"id": 50}, "eventual"),
         ("team.note", {"id": 1}, "strict"),
     ]
+
+    explained = tide.one("SELECT tidegate.explain_access('note_reader', 'sales.customer', '{\"id\": 2}')")
+    assert (explained["sees"], explained["index"]["found"]) == (False, True)
+    assert any('in another database, "crm"' in reason for reason in explained["because"])
+    seen = tide.rows(
+        "SELECT role FROM tidegate.who_can_see('sales.customer', '{\"id\": 1}') WHERE how = 'rule' AND finds"
+    )
+    assert ("note_reader",) in seen
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="which cannot be asked from here"):
+        tide.one("SELECT tidegate.explain_access('note_reader', 'sales.customer', NULL)")
 
     # verify compares both servers, and repairs from the other one.
     tide.admin.execute("DELETE FROM rag_sales.customer WHERE id = 2")

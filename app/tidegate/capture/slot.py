@@ -103,7 +103,7 @@ def _forget_positions(connection: psycopg.Connection, source: str) -> None:
     # Those that were suspended for the slot's sake (index/source_check.py) are so no more.
     connection.execute(
         "UPDATE tidegate.product SET state = 'pending', state_reason = NULL, built_from = 'source', "
-        "truncated_at = NULL WHERE source_server = %s "
+        "truncated_at = NULL, purged_to = NULL WHERE source_server = %s "
         "AND (state <> 'suspended' OR position('tidegate recover-slot' IN state_reason) > 0)",
         [source],
     )

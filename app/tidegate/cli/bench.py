@@ -125,6 +125,20 @@ def bench_carry(
     console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
+@bench_app.command("kills")
+def bench_kills(
+    kills: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_KILLS", min=1, help="How often it is killed.")] = 200,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """kill -9 of `tidegate run` at random moments of a mixed load: rows lost, left over, stale or mixed."""
+    from tidegate.bench.kills import Kills
+
+    report = Kills(kills=kills, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
 @bench_app.command("search")
 def bench_search(
     texts: Annotated[
@@ -229,4 +243,23 @@ def bench_mixed(
     from tidegate.bench.mixed import Mixed
 
     report = Mixed(rows=rows, seconds=seconds, per_s=per_s, settle_s=settle_s, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("model-switch")
+def bench_model_switch(
+    chunks: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_CHUNKS", min=100, help="Rows, of a chunk each.")
+    ] = 50_000,
+    changes_per_s: Annotated[
+        float, typer.Option(envvar="TIDEGATE_BENCH_CHANGES_PER_S", min=0.1, help="Changes a second meanwhile.")
+    ] = 20.0,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """A model change under load: searches that fail, are empty, short or under two models. Floor: before the change."""
+    from tidegate.bench.model_switch import ModelSwitch
+
+    report = ModelSwitch(chunks=chunks, changes_per_s=changes_per_s, seed=seed, dsn=dsn).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)

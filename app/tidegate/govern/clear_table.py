@@ -59,6 +59,11 @@ class ClearTables:
         """The side tables that are there."""
         return tuple(self._held)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that are wanted are there."""
+        return self._wanted.keys() <= self._held.keys()
+
     def drops(self, *, all_: bool) -> Iterator[Statement]:
         """The tables that go: nobody reveals the column any more, its key, type or roles changed, or all of them."""
         for name, mark in self._held.items():

@@ -9,6 +9,7 @@ from psycopg import sql
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
 from tidegate.govern import chunk_table as table_of
+from tidegate.govern.clear_table import ClearTables
 from tidegate.govern.control_schema import install_functions
 from tidegate.govern.policies import policies
 from tidegate.govern.source_guard import guards
@@ -60,6 +61,10 @@ def expected(
         for contract in there:
             for statement in table_of.grants(contract, live=contract.product not in remote):
                 connection.execute(statement)
+            clear = ClearTables(connection, contract)
+            if clear.complete:
+                for statement in clear.grants():
+                    connection.execute(statement)
         held = {contract.index: _wanted(connection, contract) for contract in there}
         return _state(connection, schemas(contracts), held)
 

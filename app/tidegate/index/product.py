@@ -47,6 +47,11 @@ class Product:
         return self.source, self.contract.source.schema, self.contract.source.table
 
     @property
+    def name(self) -> str:
+        """What the catalog calls it: the product, and of a second index its model, too."""
+        return f"{self.contract.product}@{self.model}" if self.contract.beside else self.contract.product
+
+    @property
     def model(self) -> str:
         """The embedding model, which is the name of its lane."""
         return self.contract.embedding.model

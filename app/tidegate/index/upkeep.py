@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 _ACCESS_FROM_CHUNKS = 2_000
 """From so many chunks: below, computing all distances takes less time than planning anything."""
 _PAGES = 64
-_CHANGED = 0.01
+_CHANGED = 0.05
+"""Share of the chunks: a vacuum repairs the HNSW graph, minutes of a core for a million, and waits for more."""
+_VACUUM_DELAY = "1ms"
+"""After each bit of its work, so that live changes are not held up by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,11 @@ class _Table:
             return False
         grown = self.real_pages > 1.1 * self.pages
         stale = self.dead + self.inserted > _CHANGED * self.chunks
-        return grown or (stale and self.visible_pages < 0.98 * self.pages) or self.dead > 2 * _CHANGED * self.chunks
+        return grown or (stale and self.visible_pages < 0.98 * self.pages)
 
     @property
     def wants_statistics(self) -> bool:
-        return self.measured_changes is None or abs(self.changes - self.measured_changes) > 5 * _CHANGED * self.chunks
+        return self.measured_changes is None or abs(self.changes - self.measured_changes) > _CHANGED * self.chunks
 
 
 def keep(owner: Connection, worker: Connection, products: Sequence[Product], hnsw_from_chunks: int) -> list[str]:
@@ -94,6 +97,7 @@ def _keep_table(
     owner: Connection, worker: Connection, table: _Table, product: Product, hnsw_from_chunks: int
 ) -> Iterator[str]:
     if table.wants_vacuum:
+        owner.execute("SELECT set_config('vacuum_cost_delay', %s, false)", [_VACUUM_DELAY])
         owner.execute(sql.SQL("VACUUM (ANALYZE) {}").format(product.chunk_table))
         yield "vacuum"
     if table.wants_statistics and table.chunks >= _ACCESS_FROM_CHUNKS:

@@ -27,6 +27,7 @@ from tidegate.index.fleet import Fleet
 from tidegate.index.indexer import Indexer, Item, parked_event
 from tidegate.index.lane import BULK_HIGH, BULK_LOW, Lane, Mark
 from tidegate.index.product import Product, Table, Violation, indexes
+from tidegate.index.purge import purge
 from tidegate.index.routes import Routes
 from tidegate.index.source_check import slot_trouble, source_troubles, suspend_source
 from tidegate.index.source_keeper import SourceKeeper
@@ -46,6 +47,7 @@ CATALOG_BEAT = 2
 """The row of tidegate.heartbeat that `apply` touches, beside those of partitioning.py. A message could be anybody's."""
 _HOUSEKEEPING_S = 1.0
 _FORGET_EVERY = 600
+_PURGE_EVERY = 60
 _KEEPER_S = 10.0
 
 
@@ -431,6 +433,9 @@ class Worker:
         self.check(connection, connection, self._home)
         if turn % 5 == 0:
             self._keep_searchable()
+        if turn % _PURGE_EVERY == 0:
+            for product in self._routes.working:
+                purge(connection, product)
         if turn % _FORGET_EVERY == 0:
             connection.execute(self._static["freshness_forget"])
             # Debezium has read them from the WAL, not from the table.

@@ -111,7 +111,7 @@ class Verifier:
             SourceUnreadable: the source is not as the contract says.
             VerifyBusy: somebody else is at it.
         """
-        name = self.product.contract.product
+        name = self.product.name
         state, reason = self._one("state")
         if state == "suspended":
             return Verification(name, skipped=f"suspended: {reason}")

@@ -12,7 +12,7 @@ from tidegate.errors import UsageError
 from tidegate.govern.control_schema import require_current
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.indexer import Indexer
-from tidegate.index.product import Product, published
+from tidegate.index.product import Product, indexes
 from tidegate.index.source_reader import SourceReader
 from tidegate.observe.verify import Verification, Verifier
 from tidegate.settings import Settings
@@ -31,7 +31,7 @@ def verify_all(
     patience_s: float,
     console: Console,
 ) -> Iterator[Verification]:
-    """Compares the products, or the one, in the order of their names; see Verifier.
+    """Compares the products, or the one, in the order of their names, each with all its indexes; see Verifier.
 
     Args:
         console: shows a progress bar, if it is a terminal.
@@ -43,12 +43,12 @@ def verify_all(
         register_vectors(connection)
         chosen = [
             one
-            for one in published(connection, Embedders(settings)).values()
-            if product is None or one.contract.product == product
+            for one in indexes(connection, Embedders(settings))
+            if product is None or product in (one.contract.product, one.name)
         ]
         sources = {HOME: opened.enter_context(connect(dsn, role=ROLE, application=APPLICATION))}
         progress = opened.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
-        for one in sorted(chosen, key=lambda one: one.contract.product):
+        for one in sorted(chosen, key=lambda one: one.name):
             if one.source not in sources:
                 if one.source not in settings.sources:
                     raise UsageError(
@@ -57,7 +57,7 @@ def verify_all(
                     )
                 there = connect(settings.sources[one.source], role=ROLE, application=APPLICATION)
                 sources[one.source] = opened.enter_context(there)
-            task = progress.add_task(one.contract.product, total=None)
+            task = progress.add_task(one.name, total=None)
 
             def look(compared: int, total: int, task: object = task) -> None:
                 progress.update(task, completed=compared, total=total)  # type: ignore[arg-type]
