@@ -54,6 +54,12 @@ SET changes = b.changes + excluded.changes, coalesced = b.coalesced + excluded.c
     texts = b.texts + excluded.texts, tokens = b.tokens + excluded.tokens,
     naive_texts = b.naive_texts + excluded.naive_texts, naive_tokens = b.naive_tokens + excluded.naive_tokens;
 
+-- spent_today --
+SELECT product, sum(tokens)::bigint
+FROM tidegate.cost_bucket
+WHERE product = ANY (%(products)s) AND hour >= date_trunc('day', clock_timestamp(), 'UTC')
+GROUP BY product;
+
 -- cost_forget --
 DELETE FROM tidegate.cost_bucket WHERE hour < clock_timestamp() - interval '400 days';
 

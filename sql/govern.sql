@@ -160,3 +160,9 @@ UPDATE tidegate.heartbeat SET beat_at = clock_timestamp() WHERE heartbeat_id = 2
 
 -- published_specs --
 SELECT p.contract_text, p.contract FROM tidegate.product p WHERE p.beside IS NULL ORDER BY p.product;
+
+-- planned_rows --
+-- As the planner knows them; -1 where it never looked.
+SELECT CASE WHEN c.relpages = 0 THEN -1 ELSE c.reltuples END::bigint
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s;

@@ -54,12 +54,12 @@ WHERE p.product_id = d.product_id AND p.source_server = %(source)s AND d.kind = 
 
 -- indexed_page --
 SELECT l.key, l.position::text FROM tidegate.ledger l
-WHERE l.product_id = %(product_id)s AND l.state = 'indexed' AND l.key > %(after)s
+WHERE l.product_id = %(product_id)s AND l.state IN ('indexed', 'waiting') AND l.key > %(after)s
 ORDER BY l.key LIMIT %(rows)s;
 
 -- still_at --
 -- Of these rows, those that nothing was written of since; locked until the transaction ends.
 SELECT l.key FROM tidegate.ledger l
 JOIN unnest(%(keys)s::text[], %(positions)s::text[]) AS n (key, position) ON n.key = l.key AND n.position::pg_lsn[] = l.position
-WHERE l.product_id = %(product_id)s AND l.state = 'indexed'
+WHERE l.product_id = %(product_id)s AND l.state IN ('indexed', 'waiting')
 ORDER BY l.key FOR UPDATE OF l;

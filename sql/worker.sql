@@ -39,7 +39,7 @@ SELECT chunk_schema FROM tidegate.product WHERE product_id = %(product_id)s;
 
 -- ledger_advance --
 -- The fence. No row back: a newer version, or a truncate, is already there. The row lock orders the writers
--- of one key. A parked row may be written again at its own position: that is the retry.
+-- of one key. A parked or waiting row may be written again at its own position: that is the retry.
 INSERT INTO tidegate.ledger AS l (product_id, key, position, document_hash, chunks, state)
 SELECT %(product_id)s, n.key, ARRAY[n.after_commit, n.change], n.document_hash, n.chunks, n.state
 FROM unnest(%(keys)s::text[], %(after_commits)s::pg_lsn[], %(changes)s::pg_lsn[], %(hashes)s::bytea[], %(chunks)s::int[],
@@ -50,7 +50,7 @@ ORDER BY n.key
 ON CONFLICT (product_id, key) DO UPDATE
 SET position = excluded.position, document_hash = excluded.document_hash, chunks = excluded.chunks,
     state = excluded.state, written_at = clock_timestamp()
-WHERE l.position < excluded.position OR (l.position = excluded.position AND l.state = 'parked')
+WHERE l.position < excluded.position OR (l.position = excluded.position AND l.state IN ('parked', 'waiting'))
 RETURNING l.key;
 
 -- ledger_forget --
@@ -73,7 +73,8 @@ VALUES (%(product_id)s, %(key)s, %(position)s, %(kind)s, %(reason)s, clock_times
 ON CONFLICT (product_id, key) DO UPDATE
 SET position = excluded.position, kind = excluded.kind, reason = excluded.reason, attempts = d.attempts + 1,
     last_at = clock_timestamp(),
-    retry_at = clock_timestamp() + %(retry_in)s * power(2, least(d.attempts, 7));
+    -- A row that waits for tomorrow waits until then, however often it changed.
+    retry_at = clock_timestamp() + %(retry_in)s * CASE excluded.kind WHEN 'budget' THEN 1 ELSE power(2, least(d.attempts, 7)) END;
 
 -- dead_letters_due --
 SELECT d.key, d.position::text, d.attempts

@@ -97,6 +97,28 @@ def test_hybrid_reports_three_ways_of_a_labelled_set(tmp_path: Path) -> None:
     assert results["hybrid_minus_words_low"] <= results["hybrid_minus_words"] <= results["hybrid_minus_words_high"]
 
 
+@pytest.mark.timeout(240)
+def test_cost_compares_the_pipeline_with_embedding_every_change_whole() -> None:
+    report = bench("cost", "--changes", "40", "--documents", "2")
+    results, floor = report["results"], report["floor"]
+    assert {kind: results[f"changes_{kind}"] for kind in ("carried", "edit", "new", "delete")} == {
+        "carried": 24, "edit": 10, "new": 4, "delete": 2,
+    }  # fmt: skip
+    assert 4 <= results["texts_embedded"] < floor["texts_embedded"] / 8
+    assert report["ratios"]["texts"] == pytest.approx(results["texts_embedded"] / floor["texts_embedded"], abs=0.001)
+    assert [goal["limit"] for goal in report["goals"]] == [0.125, 0.125, 2.0]
+    assert all(goal["ok"] for goal in report["goals"])
+
+
+@pytest.mark.timeout(240)
+def test_mixed_reports_live_changes_beside_a_backfill() -> None:
+    report = bench("mixed", "--rows", "3000", "--seconds", "6", "--settle-s", "1")
+    assert report["results"]["live_changes"] == 60
+    assert 0 < report["results"]["p50_ms"] <= report["results"]["p99_ms"]
+    assert report["floor"]["rows_per_s"] > 0
+    assert [goal["limit"] for goal in report["goals"]] == [200.0, 0.6]
+
+
 def test_a_goal_is_kept_on_its_limit_and_missed_beyond() -> None:
     assert Goal("p50 / floor", 1.5, 1.5).ok
     assert not Goal("p50 / floor", 1.51, 1.5).ok

@@ -14,6 +14,7 @@ from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide
 
 from tidegate.index.embedding.embedder import EmbedderUnavailable, TextRefused
 from tidegate.index.embedding.litellm_model import LitellmModel
+from tidegate.index.embedding.price import price_per_token
 from tidegate.index.embedding.registry import Embedders
 from tidegate.settings import Settings
 
@@ -135,3 +136,8 @@ def test_the_whole_way(tide: Tide, server: Server) -> None:
     tide.admin.execute("INSERT INTO team.note (id, title) SELECT n, 'after ' || n FROM generate_series(2, 9) n")
     tide.caught_up()
     assert tide.one("SELECT count(*) FROM rag_team.note WHERE vector_dims(embedding) = 4") == 9
+
+
+def test_prices_are_litellms() -> None:
+    assert price_per_token("openai/text-embedding-3-small") == pytest.approx(2e-8)
+    assert price_per_token("openai/nobody-knows-this") is None

@@ -187,3 +187,46 @@ def bench_hybrid(
 
     report = Hybrid(data=data, seed=seed, dsn=dsn).run()
     console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("cost")
+def bench_cost(
+    changes: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_CHANGES", min=20, help="Changes of the history.")
+    ] = 10_000,
+    documents: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_DOCUMENTS", min=1, help="Long documents; ten times as many are short.")
+    ] = 60,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Texts that a history of changes takes to embed. Beside: embedding every changed document whole."""
+    from tidegate.bench.cost import Cost
+
+    report = Cost(changes=changes, documents=documents, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
+@bench_app.command("mixed")
+def bench_mixed(
+    rows: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=2000, help="Rows of the table that is backfilled.")
+    ] = 100_000,
+    seconds: Annotated[
+        float,
+        typer.Option(envvar="TIDEGATE_BENCH_SECONDS", min=4, help="Of measurement; half of it with live changes."),
+    ] = 240.0,
+    per_s: Annotated[float, typer.Option(envvar="TIDEGATE_BENCH_PER_S", min=0.1, help="Live changes a second.")] = 20.0,
+    settle_s: Annotated[
+        float, typer.Option(envvar="TIDEGATE_BENCH_SETTLE_S", min=0, help="Of backfill before the measurement.")
+    ] = 15.0,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """Freshness of live changes while a large table is backfilled. Beside: the backfill alone, before and after."""
+    from tidegate.bench.mixed import Mixed
+
+    report = Mixed(rows=rows, seconds=seconds, per_s=per_s, settle_s=settle_s, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)

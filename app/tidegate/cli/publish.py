@@ -94,10 +94,11 @@ def plan(
     rebuild: Rebuild = False,
     json_: Json = False,
 ) -> None:
-    """What `apply` would do, and who gains and loses rows by it. Exit 0: nothing, 2: changes, 1: failed."""
+    """What `apply` would do, what it costs, and who gains and loses rows. Exit 0: nothing, 2: changes, 1: failed."""
     import json
 
     from tidegate.cli import domain
+    from tidegate.govern.estimate import estimates
     from tidegate.govern.matrix import access_changes, count_matrix
     from tidegate.govern.plan_file import as_json
     from tidegate.govern.plan_report import plan_sql, print_plan
@@ -106,11 +107,12 @@ def plan(
         domain.hand_in_contracts(dsn, contracts, "plan", rebuild=rebuild, sql=sql, wait=True)
         return
     with control(dsn) as connection:
-        plans, _ = _planned(connection, contracts, standards, rebuild)
+        plans, embedders = _planned(connection, contracts, standards, rebuild)
         matrices = {
             each.contract.product: count_matrix(connection, each) for each in plans.changing if access_changes(each)
         }
-        document = as_json(connection, plans, matrices)
+        costs = {} if sql else estimates(connection, plans, embedders)
+        document = as_json(connection, plans, matrices, costs)
         if output is not None:
             output.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if json_:
@@ -119,7 +121,7 @@ def plan(
             for line in plan_sql(connection, plans):
                 print(line)
         else:
-            print_plan(console.out, plans, matrices)
+            print_plan(console.out, plans, matrices, costs)
         if output is not None:
             console.err.print(console.escape(f"wrote {output}; next: tidegate apply {output}"))
     if not plans.empty:
@@ -203,7 +205,7 @@ def apply(
         else:
             plans, embedders = _planned(connection, contracts, standards, rebuild)
             if not sql and not yes:
-                _agree(connection, plans)
+                _agree(connection, plans, embedders)
         if sql:
             for line in plan_sql(connection, plans):
                 print(line)
@@ -243,8 +245,9 @@ def _is_plan(paths: list[Path]) -> bool:
     return bool(plans)
 
 
-def _agree(connection: "Connection", plans: "PlanSet") -> None:
+def _agree(connection: "Connection", plans: "PlanSet", embedders: "Embedders") -> None:
     """On a terminal, shows what will be done and asks; elsewhere only what widens or drops needs --yes."""
+    from tidegate.govern.estimate import estimates
     from tidegate.govern.matrix import access_changes, count_matrix
     from tidegate.govern.plan_report import print_plan
 
@@ -257,7 +260,7 @@ def _agree(connection: "Connection", plans: "PlanSet") -> None:
     matrices = {
         each.contract.product: count_matrix(connection, each) for each in plans.changing if access_changes(each)
     }
-    print_plan(console.err, plans, matrices)
+    print_plan(console.err, plans, matrices, estimates(connection, plans, embedders))
     if not typer.confirm("Apply this?", err=True):
         raise NotAgreed("nothing was changed")
 

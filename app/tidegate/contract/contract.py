@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tidegate.contract.budget import Budget
 from tidegate.contract.embedding import LANGUAGE, Embedding
 from tidegate.contract.identifier import fit
 from tidegate.contract.mask import Mask, masked_type, reads_value
@@ -90,6 +91,7 @@ class Contract:
     purpose: str | None = None
     beside: bool = False
     """It describes the product's second index, which stands beside the one that is searched (govern/beside.py)."""
+    budget: Budget | None = None
 
     @property
     def table(self) -> str:
@@ -182,6 +184,8 @@ class Contract:
         ]
         spec["memberships"] = [asdict(membership) for membership in self.memberships]
         spec["latency"] = asdict(self.latency) if self.latency else None
+        if self.budget is not None:
+            spec["budget"] = asdict(self.budget)
         return spec | {"beside": True} if self.beside else spec
 
     @classmethod
@@ -229,6 +233,7 @@ class Contract:
             memberships=memberships,
             latency=Latency(**spec["latency"]) if spec["latency"] else None,
             beside=spec.get("beside", False),
+            budget=Budget(**spec["budget"]) if spec.get("budget") else None,
         )
 
 

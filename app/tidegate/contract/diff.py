@@ -112,6 +112,8 @@ def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     yield from rule_changes(old, new)
     if old.latency != new.latency:
         yield _text("latency", f"the promised latency is {_latency(new)}, was {_latency(old)}")
+    if old.budget != new.budget:
+        yield _text("budget", f"the budget is {_budget(new)}, was {_budget(old)}")
     if old.purpose != new.purpose:
         yield _text("description", "the description says otherwise what it is for")
     for name, what in (("status", "status"), ("team", "team"), ("owners", "owners"), ("roles", "declared roles")):
@@ -155,6 +157,11 @@ def _text(what: str, sentence: str) -> Change:
 def _place(contract: Contract) -> str:
     database = f"{contract.source.database}." if contract.source.database else ""
     return f"{database}{contract.source.schema}.{contract.source.table}"
+
+
+def _budget(contract: Contract) -> str:
+    budget = contract.budget
+    return f"{budget.tokens:,} tokens a day, then {budget.policy}" if budget else "none"
 
 
 def _latency(contract: Contract) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path as File
 from typing import Any
 
+from tidegate.contract.budget import read_budget
 from tidegate.contract.columns import is_restricted, never_embedded, read_columns
 from tidegate.contract.contract import RESERVED_COLUMNS, Contract, Latency, Source
 from tidegate.contract.embedding import Embedding
@@ -151,7 +152,7 @@ class _Reader:
         source = self._source(domain, schemas[0])
         columns = read_columns(schemas[0], roles, findings)
         types = {column.name: column.physical_type for column in columns}
-        ours = properties(schemas[0], ("schema", 0), ("embedding", "rowAccess"), findings)
+        ours = properties(schemas[0], ("schema", 0), ("embedding", "rowAccess", "budget"), findings)
         embedding = None
         if "embedding" in ours:
             embedding = read_embedding(*ours["embedding"], findings)
@@ -188,6 +189,7 @@ class _Reader:
             text=text,
             warnings=findings.warnings,
             purpose=self._purpose(),
+            budget=read_budget(*ours["budget"], findings) if "budget" in ours else None,
         )
         self._check_secrets(contract, ours["embedding"][1])
         return contract

@@ -20,7 +20,7 @@ CHUNK_TOKENS = (16, 8000)
 _EFFECTS: tuple[Effect, ...] = ("allow", "require", "deny")
 _MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 _KEYISH = frozenset({Family.INTEGER, Family.UUID, Family.TEXT})
-_EVERYWHERE = ("embedding", "rowAccess", "mask", "reveal", "embed", "percentile")
+_EVERYWHERE = ("embedding", "rowAccess", "mask", "reveal", "embed", "percentile", "budget")
 
 Values = dict[str, tuple[Any, Path]]
 

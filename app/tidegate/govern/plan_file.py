@@ -11,6 +11,7 @@ from tidegate.contract.odcs import parse_contract
 from tidegate.contract.standards_file import parse_standards
 from tidegate.database import Connection
 from tidegate.errors import UsageError
+from tidegate.govern.estimate import Estimate
 from tidegate.govern.matrix import Matrix
 from tidegate.govern.plan_set import PlanSet, Statement, Wanted, statements
 
@@ -26,9 +27,14 @@ class PlanFile:
     statements: dict[str, list[Statement]]
 
 
-def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix]) -> Json:
+def as_json(
+    connection: Connection,
+    plans: PlanSet,
+    matrices: Mapping[str, Matrix],
+    estimates: Mapping[str, Estimate] | None = None,
+) -> Json:
     """The plan as a file has it, and as `plan --json` prints it."""
-    ran = statements(connection, plans)
+    ran, estimates = statements(connection, plans), estimates or {}
     return {
         "tidegate_plan": FORMAT,
         "database": connection.info.dbname,
@@ -48,6 +54,7 @@ def as_json(connection: Connection, plans: PlanSet, matrices: dict[str, Matrix])
                 "summary": list(plan.summary),
                 "drops": list(plan.drops),
                 "statements": [_statement(*each) for each in ran[plan.contract.product]],
+                "estimate": estimates[plan.contract.product].as_json() if plan.contract.product in estimates else None,
                 "matrix": matrices[plan.contract.product].as_json() if plan.contract.product in matrices else None,
             }
             for plan in plans.changing

@@ -8,12 +8,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from tidegate.database import Connection
+from tidegate.govern.estimate import Estimate
 from tidegate.govern.matrix import Matrix
 from tidegate.govern.plan_set import PlanSet, statements
 
 
-def print_plan(console: Console, plans: PlanSet, matrices: Mapping[str, Matrix]) -> None:
-    """Summary and matrix; unchanged products by their number."""
+def print_plan(
+    console: Console, plans: PlanSet, matrices: Mapping[str, Matrix], estimates: Mapping[str, Estimate] | None = None
+) -> None:
+    """Summary, cost and matrix; unchanged products by their number."""
     if plans.standards is not None:
         console.print(f"standards: puts {escape(plans.standards.path)} in force")
     for plan in plans.changing:
@@ -25,6 +28,8 @@ def print_plan(console: Console, plans: PlanSet, matrices: Mapping[str, Matrix])
             console.print(f"  {change.kind}: {escape(change.sentence)}")
         for line in plan.summary:
             console.print(f"  {escape(line)}")
+        if estimates and product in estimates:
+            console.print(f"  {escape(estimates[product].sentence)}")
         if product in matrices:
             _print_matrix(console, matrices[product])
     unchanged = len(plans.plans) - len(plans.changing)

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
@@ -15,12 +15,14 @@ from psycopg.rows import TupleRow
 from tidegate.capture.change_event import ChangeEvent, Operation
 from tidegate.capture.position import Position
 from tidegate.errors import TerminalError
+from tidegate.index.budget import Budgets, tomorrow
 from tidegate.index.chunk_diff import Kept, StoredChunks, match, text_hash
 from tidegate.index.document import document, document_hash
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused
 from tidegate.index.embedding_cache import EmbeddingCache
 from tidegate.index.product import Product, Values, Violation
 from tidegate.index.source_reader import SourceAway, SourceReader
+from tidegate.index.turns import in_turns
 from tidegate.index.vector_source import VectorSource, Wanted
 from tidegate.index.write import ChunkWriter, Kind, Moved, Overtaken, Reason, RowWrite
 from tidegate.observe.cost_meter import CostMeter
@@ -34,6 +36,8 @@ LIVE_DOCUMENT_CHARS = 16_000
 LIVE_DIFF_CHARS = 200_000
 LIVE_SLICE_CHUNKS = 16
 BULK_SLICE_CHUNKS = 64
+LIVE_SLICE_CHARS = 4_000
+BULK_SLICE_CHARS = 64_000
 
 
 @dataclass(slots=True)
@@ -41,7 +45,8 @@ class Item:
     """The newest waiting event of a row, with the numbers of all events that it stands for.
 
     `key` is None for a truncate. `attempts` counts embeddings of it that failed for the moment. `retry`: not an
-    event but a parked row that is tried again; what the source holds now decides.
+    event but a parked row that is tried again; what the source holds now decides. `cut`: its document's hash and
+    chunks, where it was taken before and put back.
     """
 
     product: Product
@@ -50,6 +55,7 @@ class Item:
     numbers: list[int]
     attempts: int = 0
     retry: bool = False
+    cut: tuple[bytes, list[Wanted]] | None = None
 
 
 @dataclass(slots=True)
@@ -77,11 +83,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch: finished, to be tried again later, too long to be embedded among live changes."""
+    """What became of a batch: finished, to be tried again later, too long to be embedded among live changes, and not
+    begun, since others should not wait for it."""
 
     finished: list[Item]
     again: list[Item]
     bulk: list[Item]
+    back: list[Item] = field(default_factory=list)
 
 
 class Indexer:
@@ -92,6 +100,7 @@ class Indexer:
         reader: reads rows from their source, wherever that is.
         cache: where vectors are looked up and kept; None: nowhere.
         meter: counts what it costs; None: nobody asks.
+        budgets: says what may be embedded today; None: all.
         searchable: told of each product's live rows when they are searchable, for the freshness figures.
     """
 
@@ -106,12 +115,15 @@ class Indexer:
         searchable: Callable[[Product, Sequence[RowWrite], datetime], None],
         cache: EmbeddingCache | None = None,
         meter: CostMeter | None = None,
+        budgets: Budgets | None = None,
     ):
         self._bulk = bulk
         self._meter = meter or CostMeter()
+        self._budgets = budgets or Budgets()
         self._source = VectorSource(embedder, cache or EmbeddingCache(0, 1), self._meter, bulk=bulk)
         # Live rows become searchable slice by slice, so that the first need not wait for the last.
         self._slice_chunks = BULK_SLICE_CHUNKS if bulk else LIVE_SLICE_CHUNKS
+        self._slice_characters = BULK_SLICE_CHARS if bulk else LIVE_SLICE_CHARS
         self._max_document_chars = max_document_chars
         self._attempts = attempts
         self._reader = reader or SourceReader({})
@@ -124,7 +136,11 @@ class Indexer:
         self._reader.close()
 
     def process(
-        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]] = ()
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        watermarks: Sequence[Mapping[str, Any]] = (),
+        others_wait: Callable[[], bool] = lambda: False,
     ) -> Outcome:
         """Embeds and writes the items: at most one a row, truncates before the rows that came after them.
 
@@ -132,6 +148,7 @@ class Indexer:
 
         Args:
             watermarks: moved in the last transaction, if every item got finished.
+            others_wait: asked between slices; where it says yes, the slices that are left are given back.
 
         Raises:
             psycopg.OperationalError: the database is away; nothing is lost, the batch can be repeated.
@@ -139,7 +156,7 @@ class Indexer:
         gone: list[Item] = []
         while True:
             try:
-                outcome = self._process(connection, items, watermarks)
+                outcome = self._process(connection, items, watermarks, others_wait)
             except Overtaken:
                 # What was written meanwhile, of these items too, now stands in the ledger.
                 log.debug("overtaken", extra={"rows": len(items)})
@@ -151,10 +168,14 @@ class Indexer:
                 for item in own:
                     item.product = item.product.at(moved.schema or item.product.contract.chunk_schema)
             else:
-                return Outcome([*outcome.finished, *gone], outcome.again, outcome.bulk)
+                return replace(outcome, finished=[*outcome.finished, *gone])
 
     def _process(
-        self, connection: Connection, items: Sequence[Item], watermarks: Sequence[Mapping[str, Any]]
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        watermarks: Sequence[Mapping[str, Any]],
+        others_wait: Callable[[], bool],
     ) -> Outcome:
         ready: list[tuple[Item, RowWrite]] = []
         planned: list[Planned] = []
@@ -170,17 +191,22 @@ class Indexer:
             self._write(connection, ready, ())
             ready = []
             self._keep_what_stays(connection, planned)
-            planned = self._begin(connection, planned, bulk)
-        parts = list(_slices(planned, self._slice_chunks))
+            planned, waits = self._begin(connection, planned, bulk)
+            self._write(connection, waits, ())
+        back: list[Item] = []
+        parts = list(self._slices(planned))
         with contextlib.closing(self._embedded_slices(parts, again)) as slices:
             for number, embedded in enumerate(slices, 1):
-                if number < len(parts):
-                    self._write(connection, embedded, ())
-                else:
+                if number == len(parts):
                     ready = embedded
-        self._write(connection, ready, () if again or bulk else watermarks)
-        unfinished = {id(item) for item in (*again, *bulk)}
-        return Outcome([item for item in items if id(item) not in unfinished], again, bulk)
+                    break
+                self._write(connection, embedded, ())
+                if not self._bulk and others_wait():
+                    back = [plan.item for part in parts[number:] for plan in part]
+                    break
+        self._write(connection, ready, () if again or bulk or back else watermarks)
+        unfinished = {id(item) for item in (*again, *bulk, *back)}
+        return Outcome([item for item in items if id(item) not in unfinished], again, bulk, back)
 
     def _decide(
         self,
@@ -244,18 +270,46 @@ class Indexer:
             for plan, chunks in zip(changed, stored, strict=True):
                 plan.kept = match(chunks, [chunk.hash for chunk in plan.chunks])
 
-    def _begin(self, connection: Connection, planned: list[Planned], bulk: list[Item]) -> list[Planned]:
-        """Looks up what is cached; what then has too much to be embedded for a live change goes to `bulk`."""
+    def _begin(
+        self, connection: Connection, planned: list[Planned], bulk: list[Item]
+    ) -> tuple[list[Planned], list[tuple[Item, RowWrite]]]:
+        """Looks up what is cached: what is to be embedded now, and the writes of what waits for tomorrow's budget.
+
+        What has too much to be embedded for a live change goes to `bulk`.
+        """
         self._source.begin(connection, [wanted for plan in planned for wanted in plan.wanted])
-        if self._bulk:
-            return planned
-        short = []
+        now: list[Planned] = []
+        waits: list[tuple[Item, RowWrite]] = []
         for plan in planned:
-            if sum(len(wanted.text) for wanted in self._source.missing(plan.wanted)) > LIVE_DOCUMENT_CHARS:
+            product = plan.item.product
+            missing = sum(len(wanted.text) for wanted in self._source.missing(plan.wanted))
+            if not self._bulk and missing > LIVE_DOCUMENT_CHARS:
                 bulk.append(plan.item)
+            elif missing and not self._budgets.take(product, self._meter.estimate(product.cost_place, missing)):
+                waits.append((plan.item, self._waiting(plan)))
             else:
-                short.append(plan)
-        return short
+                now.append(plan)
+        return now if self._bulk else in_turns(now, lambda plan: plan.item.product), waits
+
+    def _waiting(self, plan: Planned) -> RowWrite:
+        """The row as far as it needs no embedding: what is searchable of it is of its new version, and only that."""
+        left_out = frozenset(
+            number
+            for number, chunk in enumerate(plan.chunks)
+            if number not in plan.kept and not self._source.knows(chunk)
+        )
+        return _row(
+            Kind.WAIT,
+            plan.item,
+            values=plan.values,
+            chunks=[chunk.text for chunk in plan.chunks],
+            vectors=self._source.vectors([wanted for wanted in plan.wanted if self._source.knows(wanted)]),
+            kept=plan.kept,
+            base=plan.base,
+            left_out=left_out,
+            chunk_count=len(plan.chunks) - len(left_out),
+            reason=Reason("budget", "its new text waits for tomorrow's budget of the product", tomorrow()),
+        )
 
     def _known(
         self, connection: Connection, product: Product, keys: Sequence[str]
@@ -287,16 +341,34 @@ class Indexer:
             )
             ready.append((item, row))
             return
-        base = entry[0] if entry is not None and entry[2] == "indexed" and entry[3] else None
+        base = entry[0] if entry is not None and entry[2] in ("indexed", "waiting") and entry[3] else None
         # Of a long document that is indexed already, an edit may be short.
         if not self._bulk and len(text) > (LIVE_DOCUMENT_CHARS if base is None else LIVE_DIFF_CHARS):
             bulk.append(item)
             return
-        chunks = [Wanted(product, text_hash(chunk), chunk) for chunk in product.splitter.chunks(text)]
+        if item.cut is None or item.cut[0] != digest:
+            chunks = [Wanted(product, text_hash(chunk), chunk) for chunk in product.splitter.chunks(text)]
+            item.cut = (digest, chunks)
+        chunks = item.cut[1]
         if chunks:
             planned.append(Planned(item, values, digest, chunks, len(text), base))
         else:
             ready.append((item, _row(Kind.INDEX, item, values=values, document_hash=digest)))
+
+    def _slices(self, planned: Sequence[Planned]) -> Iterator[list[Planned]]:
+        """The rows in groups of about so many chunks that the model is asked for, or characters of them."""
+        part: list[Planned] = []
+        chunks = characters = 0
+        for plan in planned:
+            missing = self._source.missing(plan.wanted)
+            part.append(plan)
+            chunks += len(missing)
+            characters += sum(len(wanted.text) for wanted in missing)
+            if chunks >= self._slice_chunks or characters >= self._slice_characters:
+                yield part
+                part, chunks, characters = [], 0, 0
+        if part:
+            yield part
 
     def _embedded_slices(
         self, parts: Sequence[Sequence[Planned]], again: list[Item]
@@ -431,8 +503,8 @@ class Indexer:
                 figures["unchanged"] = 1
             case Kind.INDEX:
                 figures |= {"indexed": 1, "chunks_reused": len(row.kept)}
-            case Kind.PARK:
-                naive = 0
+            case Kind.PARK | Kind.WAIT:
+                naive = 0  # counted when it is indexed
             case _:
                 assert_never(row.kind)
         figures["naive_texts"] = naive * row.chunk_count
@@ -464,27 +536,13 @@ def _by_product(items: Sequence[Item]) -> list[tuple[Product, list[Item]]]:
     return [groups[product_id] for product_id in sorted(groups)]
 
 
-def _slices(planned: Sequence[Planned], chunks: int) -> Iterator[list[Planned]]:
-    """The rows in groups of about `chunks` chunks."""
-    part: list[Planned] = []
-    size = 0
-    for plan in planned:
-        part.append(plan)
-        size += len(plan.wanted)
-        if size >= chunks:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
 def _is_old(item: Item, known: Mapping[str, tuple[Position, bytes | None, str, int]]) -> bool:
     entry = known.get(item.key or "")
     if entry is None:
         return False
     position, _, state, _ = entry
     match state:
-        case "parked":
+        case "parked" | "waiting":
             return item.event.position < position
         case "indexed" | "deleted":
             return item.event.position <= position

@@ -21,8 +21,10 @@ from tidegate.capture.position import Lsn, lsn_text
 from tidegate.capture.stream import Stream
 from tidegate.database import Connection, ConnectionFailed
 from tidegate.errors import TidegateError
+from tidegate.index import waiting
 from tidegate.index.indexer import Indexer, Item
 from tidegate.index.product import Product
+from tidegate.index.waiting import Key
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,6 @@ BULK_HIGH = 4_000
 BULK_LOW = 1_000
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.25, 15.0
 _WRITE_ATTEMPTS = 5
-
-Key = tuple[int, str | None]
 
 
 @dataclass(slots=True)
@@ -225,7 +225,7 @@ class Lane:
                     break
                 wait = min((due for due, _ in self._later), default=now + 60.0) - now
                 self._changed.wait(max(wait, 0.001))
-            items = _take(self._live, LIVE_BATCH)
+            items = waiting.take(self._live, LIVE_BATCH)
             marks: dict[Stream, Mark] = {}
             if not self._live and not self._held:
                 marks, self._marks = self._marks, {}
@@ -309,7 +309,7 @@ class Lane:
             try:
                 if connection is None or connection.closed:
                     connection = self._connect()
-                outcome = indexer.process(connection, items, self._watermarks(marks))
+                outcome = indexer.process(connection, items, self._watermarks(marks), lambda: self._others_wait(items))
             except (psycopg.OperationalError, TidegateError) as error:
                 log.warning(
                     "database away, the batch waits",
@@ -331,8 +331,8 @@ class Lane:
                     self._stop_culprit(indexer, items)
                     return None
             else:
-                self._settle(outcome.finished, outcome.again, outcome.bulk)
-                if outcome.again or outcome.bulk:
+                self._settle(outcome.finished, outcome.again, outcome.bulk, outcome.back)
+                if outcome.again or outcome.bulk or outcome.back:
                     for stream, mark in marks.items():
                         self.mark(stream, mark)  # it was not written: it waits for what is held up
                 return connection
@@ -357,7 +357,13 @@ class Lane:
             else:
                 self._settle(outcome.finished, outcome.again, outcome.bulk)
 
-    def _settle(self, finished: Iterable[Item], again: Iterable[Item], bulk: Iterable[Item]) -> None:
+    def _others_wait(self, items: Sequence[Item]) -> bool:
+        with self._changed:
+            return waiting.others_wait(self._live, items)
+
+    def _settle(
+        self, finished: Iterable[Item], again: Iterable[Item], bulk: Iterable[Item], back: Sequence[Item] = ()
+    ) -> None:
         numbers: list[int] = []
         with self._changed:
             for item in finished:
@@ -373,6 +379,8 @@ class Lane:
                 # Before the backfill: the watermark waits for it.
                 key = (item.product.product_id, item.key)
                 self._bulk = {key: self._bulk.pop(key), **self._bulk}
+            if back and not self._stopping:
+                self._live = waiting.put_back(self._live, back)
             self._changed.notify_all()
         self._acknowledgements.finish(numbers)
 
@@ -388,14 +396,6 @@ class Lane:
             }
             for stream, mark in sorted(marks.items(), key=lambda entry: entry[0])
         ]
-
-
-def _take(queue: dict[Key, Item], most: int) -> list[Item]:
-    if len(queue) <= most:
-        items = list(queue.values())
-        queue.clear()
-        return items
-    return [queue.pop(key) for key in list(queue)[:most]]
 
 
 def _reason(error: Exception) -> str:

@@ -38,6 +38,10 @@ class VectorSource:
             hashes = {each.hash for each in wanted}
             self._known = self._cache.find(connection, self._embedder.model, hashes, wanted[0].product.dimension)
 
+    def knows(self, wanted: Wanted) -> bool:
+        """Whether the vector is there without the model."""
+        return wanted.hash in self._known
+
     def missing(self, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Those that the model will be asked for."""
         return list({each.hash: each for each in wanted if each.hash not in self._known}.values())

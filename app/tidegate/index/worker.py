@@ -19,6 +19,7 @@ from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.errors import TidegateError
 from tidegate.index.backfill import signal
+from tidegate.index.budget import Budgets
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.index.embedding.registry import Embedders
 from tidegate.index.embedding_cache import EmbeddingCache
@@ -83,6 +84,7 @@ class Worker:
         self._static = queries("worker")
         self._histogram = FreshnessHistogram()
         self._meter = CostMeter()
+        self._budgets = Budgets()
         self._cache = EmbeddingCache(settings.embedding_cache_mb, settings.embedding_cache_days)
         self._loading = threading.Lock()
         self._routes = Routes([])
@@ -271,6 +273,7 @@ class Worker:
                     lane = self._lane(product.model, product.embedder)
                     lane.start()
                     self._lanes = {**self._lanes, product.model: lane}
+            self._budgets.refresh(connection, products)
             self._routes = Routes(products)
             self._unknown = set()
         log.info("catalog read", extra={"products": len(products), "lanes": len(self._lanes)})
@@ -286,6 +289,7 @@ class Worker:
                 searchable=self._searchable,
                 cache=self._cache,
                 meter=self._meter,
+                budgets=self._budgets,
             )
             for bulk in (False, True)
         )
@@ -406,6 +410,7 @@ class Worker:
         costs = self._meter.drain()
         if costs is not None:
             connection.execute(queries("cost")["cost_add"], costs)
+        self._budgets.refresh(connection, self._routes.all)
         if self._fleet is not None:
             leads = self._fleet.report(connection, self.bulk_waiting)
             if not leads or self._stopping.is_set():

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     CARRY = "carry"
     """They stay; the columns beside them change."""
     DELETE = "delete"
+    WAIT = "wait"
+    """Those whose text is gone go, too; the new ones that need no embedding come. A dead letter says why."""
     PARK = "park"
     """They go, and a dead letter says why."""
 
@@ -61,6 +63,7 @@ class RowWrite:
         values: the needed columns; empty for DELETE and PARK.
         chunks: texts; for INDEX only. `vectors` has those of the texts that are not `kept`, in their order.
         kept: the stored chunks that stay, by their new number; they are those of the ledger position `base`.
+        left_out: numbers of chunks that are not written, for WAIT.
         chunk_count: chunks that the row has after the write.
         characters: of its document.
     """
@@ -76,6 +79,7 @@ class RowWrite:
     vectors: Vectors | Sequence[Embedding] | None = None
     kept: Kept = field(default_factory=dict)
     base: Position | None = None
+    left_out: frozenset[int] = frozenset()
     chunk_count: int = 0
     characters: int = 0
     reason: Reason | None = None
@@ -85,6 +89,7 @@ _LEDGER_STATES = {
     Kind.INDEX: "indexed",
     Kind.CARRY: "indexed",
     Kind.DELETE: "deleted",
+    Kind.WAIT: "waiting",
     Kind.PARK: "parked",
 }
 
@@ -156,7 +161,7 @@ class ChunkWriter:
         if any(row.kind is Kind.CARRY or row.kept for row in rows):
             keys = [row.key for row in rows]
             cursor.execute(self._static["ledger_lock"], {"product_id": product_id, "keys": keys})
-            found = {key: (hash_, at) for key, hash_, state, at in cursor.fetchall() if state == "indexed"}
+            found = {key: (hash_, at) for key, hash_, state, at in cursor.fetchall() if state in ("indexed", "waiting")}
             if any(_overtaken(row, *found.get(row.key, (None, None))) for row in rows):
                 raise Overtaken
         cursor.execute(
@@ -182,7 +187,9 @@ class ChunkWriter:
         for row in winners:
             if row.kept:
                 self._keep(cursor, row)
-        inserts = [parameters for row in winners if row.kind is Kind.INDEX for parameters in self._inserts(row)]
+        inserts = [
+            parameters for row in winners if row.kind in (Kind.INDEX, Kind.WAIT) for parameters in self._inserts(row)
+        ]
         if inserts:
             cursor.executemany(self._insert, inserts)
         carries = [self._carry_parameters(row) for row in winners if row.kind is Kind.CARRY and row.chunk_count]
@@ -190,7 +197,7 @@ class ChunkWriter:
             cursor.executemany(self._carry, carries)
         shown = [(row.key_values, row.values, row.position) for row in winners if row.chunk_count]
         self._clear.write(cursor, removed, shown)
-        cleared = [row.key for row in winners if row.kind is not Kind.PARK]
+        cleared = [row.key for row in winners if row.reason is None]
         if cleared:
             cursor.execute(self._static["dead_letters_clear"], {"product_id": product_id, "keys": cleared})
         for row in winners:
@@ -234,7 +241,11 @@ class ChunkWriter:
     def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
         carried = self._product.carried_values(row.values)
         version = self._product.contract.version
-        fresh = [(number, text) for number, text in enumerate(row.chunks) if number not in row.kept]
+        fresh = [
+            (number, text)
+            for number, text in enumerate(row.chunks)
+            if number not in row.kept and number not in row.left_out
+        ]
         return [
             (*carried, number, text, text, Vector(vector), row.position.text(), row.committed_at, version)
             for (number, text), vector in zip(fresh, () if row.vectors is None else row.vectors, strict=True)

@@ -34,6 +34,9 @@ def compare(contract: Contract, source: SourceRow | None, index: IndexRow) -> Di
     if source is None:
         return Difference(Problem.GHOST) if index.chunks else None
     indexed = index.state == "indexed"
+    if index.state == "waiting":
+        # Chunks are left out until tomorrow; those that are there are the row's, and stand under its rules.
+        return _carried(contract, source, index)
     if not indexed and index.chunks:
         return Difference(Problem.STALE)
     if not indexed:
@@ -42,6 +45,10 @@ def compare(contract: Contract, source: SourceRow | None, index: IndexRow) -> Di
         return Difference(Problem.MISSING)
     if index.hash != source.hash or index.counted != index.chunks or not index.sound:
         return Difference(Problem.STALE)
+    return _carried(contract, source, index)
+
+
+def _carried(contract: Contract, source: SourceRow, index: IndexRow) -> Difference | None:
     if not index.chunks:
         return None
     columns = [

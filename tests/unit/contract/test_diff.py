@@ -28,6 +28,8 @@ CHANGES = [
     ([], [("purpose: Notes", "purpose: Remarks")], "SAFE", Bump.PATCH, "description"),
     ([], [("owner@example.com", "other@example.com")], "SAFE", Bump.PATCH, "owners"),
     ([], [("value: 200, unit: ms", "value: 300, unit: ms")], "SAFE", Bump.PATCH, "latency"),
+    ([], [("- property: embedding", "- {property: budget, vendor: tidegate, value: {tokens: 9}}\n      - property: embedding")],
+     "SAFE", Bump.PATCH, "budget"),
     ([], [("status: active", "status: deprecated")], "SAFE", Bump.PATCH, "status"),
     ([], [("database: test", "database: other")], "BREAKING", Bump.MAJOR, "source"),
     ([], [("      - {id: secret", "      - {id: extra, name: extra, physicalType: text}\n      - {id: secret")], "SAFE", Bump.MINOR, "column extra"),

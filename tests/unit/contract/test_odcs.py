@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_strategies import texts
 
+from tidegate.contract.budget import Budget
 from tidegate.contract.contract import Contract, Latency, Source
 from tidegate.contract.expression import columns
 from tidegate.contract.finding import ContractErrors
@@ -68,6 +69,16 @@ def test_the_example_passes():
 MASK = ("classification: restricted", "customProperties: [{property: mask, vendor: tidegate, value: %s}]")
 KEY = "physicalType: bigint, primaryKey: true, primaryKeyPosition: 1"
 COLUMNS = "columns: [subject, body]"
+
+
+def budget(value: str) -> tuple[str, str]:
+    """The change that puts a budget before what is embedded."""
+    return (
+        "- property: embedding",
+        f"- {{property: budget, vendor: tidegate, value: {value}}}\n      - property: embedding",
+    )
+
+
 REGION = '{id: region, effect: allow, to: [support_agent], when: "row.region in user.regions"}'
 MEMBER = "{name: assigned, table: support.assignment, column: ticket_id, row: id, principal: username}"
 P = "schema[0].properties"
@@ -115,6 +126,9 @@ FAULTS = [
     ([(COLUMNS, "template: hello")], f"{C}[0].value.template", "shows no column", "{column}"),
     ([(COLUMNS, f'{COLUMNS}\n          template: "{{body}}"')], f"{C}[0].value", "exactly one", "template"),
     ([(f"{COLUMNS}\n          ", "")], f"{C}[0].value", "exactly one", "columns"),
+    ([budget("{tokens: 0}")], f"{C}[0].value.tokens", "1 to", None),
+    ([budget("{tokens: 10, policy: que}")], f"{C}[0].value.policy", "unknown policy 'que'", "queue"),
+    ([budget("{token: 10}")], f"{C}[0].value.token", 'did you mean "tokens"', "tokens"),
     ([("tokens: 200", "tokens: 8")], f"{C}[0].value.chunk.tokens", "16 to 8000", None),
     ([("tokens: 200", "tokens: 200, overlap: 100")], f"{C}[0].value.chunk.overlap", "0 to 99", None),
     ([("tokens: 200", "tokens: 200, min: 101")], f"{C}[0].value.chunk.min", "1 to 100", None),
@@ -302,12 +316,14 @@ def test_memberships_templates_and_seconds():
         (COLUMNS, "template: '{{x}} {subject}: {body} {subject}'"),
         ("value: 200, unit: ms", "value: 1.5, unit: s"),
         ("tokens: 200", "tokens: 200, overlap: 80, min: 30, target: 90"),
+        budget("{tokens: 1000, policy: queue}"),
     )
     contract = parse_contract(text.encode(), "a")
     assert contract.memberships == (Membership("assigned", "support", "assignment", "ticket_id", "id", "username"),)
     assert columns(contract.rules[1].when) == {"id", "level"}
     assert [column.name for column in contract.document_columns] == ["subject", "body"]
     assert contract.latency == Latency(1500.0, 99.0)
+    assert contract.budget == Budget(1000, "queue")
     sizes = contract.embedding
     assert (sizes.chunk_overlap, sizes.chunk_min, sizes.chunk_target) == (80, 30, 90)
     assert Contract.from_spec(json.loads(json.dumps(contract.to_spec()))) == contract

@@ -1,5 +1,7 @@
 """The local model as it is shipped: what its vectors are, and that its files are checked."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,22 @@ def test_the_same_text_gives_the_same_vector_alone_and_in_company(model: LocalMo
     assert (together[0] == together[2]).all()
     assert (together[0] == model.embed(texts[:1])[0]).all()
     assert np.allclose(together, model.embed_bulk(texts), atol=1e-3)
+
+
+def test_bulk_waits_while_somebody_waits_but_not_for_ever(model: LocalModel, monkeypatch: pytest.MonkeyPatch):
+    model.embed_bulk(["loads the model"])
+    monkeypatch.setattr(local_model, "_PATIENCE_S", 30.0)
+    with ThreadPoolExecutor(1) as other, model._first():
+        bulk = other.submit(model.embed_bulk, ["behind"])
+        assert wait([bulk], 0.5).not_done
+        model._urgent -= 1  # as embed does at its end
+        with model._way:
+            model._way.notify_all()
+        assert wait([bulk], 10).done
+        model._urgent += 1
+        monkeypatch.setattr(local_model, "_PATIENCE_S", 0.05)
+        assert wait([other.submit(model.embed_bulk, ["impatient"])], 10).done
+    assert model._urgent == 0
 
 
 def test_near_in_meaning_is_near(model: LocalModel):

@@ -8,8 +8,9 @@ import hashlib
 import importlib.util
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _TOKENIZER_FILE = (
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 )
 _BULK_NICENESS = 10
+_PATIENCE_S = 2.0
 
 
 class LocalModel:
@@ -47,6 +49,8 @@ class LocalModel:
     def __init__(self, threads: int | None = None):
         self._threads = threads or len(os.sched_getaffinity(0))
         self._load_lock = threading.Lock()
+        self._way = threading.Condition()
+        self._urgent = 0
 
     def prepare(self) -> None:
         """See Embedder."""
@@ -57,12 +61,13 @@ class LocalModel:
         return TokenSplitter(_tokenizer(truncate=False), tokens, overlap, minimum, target)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """See Embedder: one text after the other, each on all cores."""
+        """See Embedder: one text after the other, each on all cores. Meanwhile `embed_bulk` begins no text."""
         if not texts:
             return np.empty((0, DIMENSION), dtype=np.float32)
         with self._load_lock:
             session = self._session
-        return np.stack([self._vector(session, text) for text in texts])
+        with self._first():
+            return np.stack([self._vector(session, text) for text in texts])
 
     def embed_bulk(self, texts: Sequence[str]) -> Vectors:
         """See Embedder: one text a core, at a lower priority than everything else in the process."""
@@ -70,7 +75,25 @@ class LocalModel:
             return np.empty((0, DIMENSION), dtype=np.float32)
         with self._load_lock:
             pool, session = self._bulk_pool, self._bulk_session
-        return np.stack(list(pool.map(lambda text: self._vector(session, text), texts)))
+        return np.stack(list(pool.map(lambda text: self._behind(session, text), texts)))
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
+        with self._way:
+            self._urgent += 1
+        try:
+            yield
+        finally:
+            with self._way:
+                self._urgent -= 1
+                if not self._urgent:
+                    self._way.notify_all()
+
+    def _behind(self, session: Any, text: str) -> Vectors:
+        """The vector of a text for which nobody waits: lets those go first for whom somebody does, but not for ever."""
+        with self._way:
+            self._way.wait_for(lambda: not self._urgent, _PATIENCE_S)
+        return self._vector(session, text)
 
     @cached_property
     def _session(self) -> Any:
