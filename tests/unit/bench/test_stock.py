@@ -54,7 +54,7 @@ def test_a_tenth_changes_and_the_shares_stay() -> None:
 
 
 def test_passages_are_prose_of_a_length_cut_between_sentences() -> None:
-    found = list(split(f"def f(x):\n    return x + 1 / 2\n\n{PROSE}\n\n| a | table |\n\nToo short."))
+    found = list(split(f"def f(x):\n    return x + 1 / 2\n\n{PROSE}\n\n| a | table |\n\nToo short.\n\n\0{PROSE[:200]}"))
     assert len(found) == 2
     assert " ".join(found) == PROSE
     assert all(SHORTEST <= len(text) <= LONGEST for text in found)
