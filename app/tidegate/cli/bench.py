@@ -125,6 +125,20 @@ def bench_carry(
     console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
+@bench_app.command("kills")
+def bench_kills(
+    kills: Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_KILLS", min=1, help="How often it is killed.")] = 200,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """kill -9 of `tidegate run` at random moments of a mixed load: rows lost, left over, stale or mixed."""
+    from tidegate.bench.kills import Kills
+
+    report = Kills(kills=kills, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
 @bench_app.command("search")
 def bench_search(
     texts: Annotated[
