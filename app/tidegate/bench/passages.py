@@ -90,7 +90,12 @@ def split(prose: str) -> Iterator[str]:
 
 def _kept(text: str) -> Iterator[str]:
     letters = sum(character.isalpha() or character == " " for character in text)
-    if SHORTEST <= len(text) <= 2 * LONGEST and text.isprintable() and letters >= 0.88 * len(text) and text.count(" ") >= 14:
+    if (
+        SHORTEST <= len(text) <= 2 * LONGEST
+        and text.isprintable()
+        and letters >= 0.88 * len(text)
+        and text.count(" ") >= 14
+    ):
         yield text
 
 
