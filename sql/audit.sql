@@ -4,9 +4,15 @@ CREATE OR REPLACE FUNCTION tidegate.audit_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    was jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - TG_ARGV[2:] END;
-    is_ jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - TG_ARGV[2:] END;
+    was jsonb;
+    is_ jsonb;
 BEGIN
+    -- On a table of somebody else's, casts of hers would run with the owner's rights, and write what they like.
+    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID) IS DISTINCT FROM to_regrole('tidegate_owner')::oid THEN
+        RAISE EXCEPTION 'tidegate.audit_change is for tidegate''s own tables only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    was := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - TG_ARGV[2:] END;
+    is_ := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - TG_ARGV[2:] END;
     IF was IS DISTINCT FROM is_ THEN
         INSERT INTO tidegate.audit_event (actor, kind, product, subject, reason, before, after)
         VALUES (session_user, TG_ARGV[0] || ' ' || lower(TG_OP), coalesce(is_, was) ->> 'product',

@@ -5,14 +5,16 @@ GRANT USAGE ON SCHEMA tidegate TO tidegate_reader, tidegate_worker, tidegate_adm
 GRANT SELECT ON tidegate.products, tidegate.freshness, tidegate.lineage, tidegate.submissions, tidegate.my_domains TO tidegate_reader;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tidegate TO tidegate_reader;
 -- Those that take the principal: nobody's but the owner's, else readers could ask on behalf of others. Nor those
--- that give a token's claims as they are: readers learn of them what tidegate.whoami tells.
+-- that give a token's claims as they are: readers learn of them what tidegate.whoami tells. Nor those of triggers,
+-- which a reader could put on a table of her own.
 DO $$
 DECLARE
     private regprocedure;
 BEGIN
     FOR private IN SELECT p.oid FROM pg_catalog.pg_proc p
                    WHERE p.pronamespace = 'tidegate'::regnamespace
-                     AND (p.proname LIKE '%\_of' OR p.proname LIKE 'token\_%' OR p.proname = 'verified_claims')
+                     AND (p.proname LIKE '%\_of' OR p.proname LIKE 'token\_%' OR p.proname = 'verified_claims'
+                          OR p.prorettype = 'pg_catalog.trigger'::regtype)
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM tidegate_reader', private);
     END LOOP;

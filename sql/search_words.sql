@@ -9,6 +9,10 @@ DECLARE
     key text := (SELECT 'jsonb_build_object(' || string_agg(format('%L, %s.%I', TG_ARGV[n], row_name, TG_ARGV[n]), ', ' ORDER BY n) || ')'
                  FROM generate_series(1, TG_NARGS - 1) AS n);
 BEGIN
+    -- On a table of somebody else's, casts and operators of hers would run with the owner's rights.
+    IF (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID) IS DISTINCT FROM to_regrole('tidegate_owner')::oid THEN
+        RAISE EXCEPTION 'tidegate.keep_words is for chunk tables only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     IF TG_OP = 'DELETE' THEN
         EXECUTE format('DELETE FROM tidegate.chunk_words AS w USING gone AS t WHERE w.relation = $1 AND w.key = %s AND w.chunk_no = t.chunk_no', key)
         USING TG_RELID;
