@@ -10,7 +10,7 @@ SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.ef_search = '200'
 AS $$
 DECLARE
     hits tidegate.hit[];
-    counts bigint[];
+    lists int[];
     wanted int := greatest(4 * k, 40);
     exact boolean := false;
     statement text;
@@ -18,17 +18,13 @@ BEGIN
     LOOP
         statement := tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors, wanted, exact, true, without);
         EXIT WHEN statement IS NULL;
-        EXECUTE statement INTO hits, counts;
-        CONTINUE WHEN -2 = ANY (counts);  -- a table changed places in between
-        EXIT WHEN cardinality(hits) >= k AND NOT (-1 = ANY (counts));
-        -- Too few. An approximate scan may have given up early: go exact. An exact one that saw all there
-        -- is has shown all there is; one that was cut (chunks of one row, rows no longer live) looks further.
-        IF exact THEN
-            EXIT WHEN (SELECT max(c) FROM unnest(counts) AS c) < wanted;
-            wanted := wanted * 8;
-        ELSE
-            exact := true;
-        END IF;
+        EXECUTE statement INTO hits, lists;
+        CONTINUE WHEN -2 = ANY (lists);  -- a table changed places in between
+        -- Each list by itself: another product's rows, or the words', are no reason to miss nearer ones. Exact from now
+        -- on, and wider, until each shows k rows that are live, or all there is.
+        EXIT WHEN NOT (lists && '{-1,1}');
+        exact := true;
+        wanted := wanted * 8;
     END LOOP;
     RETURN QUERY SELECT (h).* FROM unnest(hits) AS h;
 END

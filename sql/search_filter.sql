@@ -2,8 +2,9 @@
 CREATE OR REPLACE FUNCTION tidegate.search_filters(product text) RETURNS TABLE (name text, type text, expression text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    -- An enum is compared as text: its type may be in a schema that the caller may not look into.
-    SELECT a.attname::text, CASE y.typtype WHEN 'e' THEN 'text' ELSE format_type(a.atttypid, a.atttypmod) END,
+    -- An enum is compared as text: its type may be in a schema that the caller may not look into. No type has a size
+    -- here: a value is compared as it is, not cut or rounded to what the column takes.
+    SELECT a.attname::text, CASE y.typtype WHEN 'e' THEN 'text' ELSE format_type(a.atttypid, -1) END,
            format(CASE y.typtype WHEN 'e' THEN 't.%I::text' ELSE 't.%I' END, a.attname)
     FROM tidegate.product p
     CROSS JOIN LATERAL jsonb_array_elements(p.contract -> 'columns') WITH ORDINALITY AS e (column_, place)

@@ -12,14 +12,14 @@ BEGIN
     -- Of an earlier release: its functions go with it and are made below.
     IF to_regtype('tidegate.search_target') IS NOT NULL AND (
         SELECT string_agg(a.attname, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = to_regclass('tidegate.search_target') AND NOT a.attisdropped)
-        <> 'product relation chunk_table key_columns key_types model dimension embedding_type live_function live_takes_all elsewhere condition filtered visible path reranked ef_search' THEN
+        <> 'product relation chunk_table key_columns key_types model dimension embedding_type live_function live_takes_all elsewhere condition filtered visible path reranked ef_search scanned_in' THEN
         DROP TYPE tidegate.search_target CASCADE;
     END IF;
     IF to_regtype('tidegate.search_target') IS NULL THEN
         CREATE TYPE tidegate.search_target AS (
             product text, relation oid, chunk_table text, key_columns text[], key_types text[], model text, dimension int, embedding_type text,
-            live_function text, live_takes_all boolean, elsewhere boolean, condition text, filtered text, visible float8, path text, reranked int, ef_search int);
+            live_function text, live_takes_all boolean, elsewhere boolean, condition text, filtered text, visible float8, path text, reranked int, ef_search int, scanned_in text);
     END IF;
-    COMMENT ON TYPE tidegate.search_target IS 'One row of tidegate.search_scope: a chunk table that a search goes to, the caller''s entitlement to it (condition) and her filter, about how many chunks these leave, and by which path the nearest of them are found.';
+    COMMENT ON TYPE tidegate.search_target IS 'One row of tidegate.search_scope: a chunk table that a search goes to, the caller''s entitlement to it (condition) and her filter, about how many chunks these leave, by which path the nearest of them are found, and the language in which words are looked for in the chunks themselves, where others'' policies bind the caller.';
 END
 $$;

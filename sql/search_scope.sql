@@ -132,7 +132,11 @@ BEGIN
                EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || p.domain)) AND f.proname = p.live_function AND f.proretset) AS live_takes_all,
                -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
                EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = c.oid AND o.polpermissive AND o.polcmd IN ('r', '*')
-                       AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') AS others_show
+                       AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') AS others_show,
+               -- They bind whom they are for, and not the definer function that reads words for her.
+               CASE WHEN EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = c.oid AND o.polcmd IN ('r', '*')
+                                 AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%')
+                    THEN coalesce(p.contract -> 'embedding' ->> 'language', 'english') END AS scanned_in
         FROM tidegate.product p
         JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
         CROSS JOIN LATERAL (
@@ -172,9 +176,10 @@ BEGIN
         target.live_takes_all := found_one.live_takes_all;
         SELECT e.roles, e.attributes, e.condition INTO roles, attributes, target.condition
         FROM tidegate.entitlement_of(found_one.product, found_one.product_id, CASE WHEN gateway IS NULL THEN session_role END, roles, attributes, claims) AS e;
-        IF unbound OR found_one.others_show THEN
+        IF unbound THEN
             target.condition := 'true';
         END IF;
+        target.scanned_in := found_one.scanned_in;
         target.reranked := limits.reranked;
         target.ef_search := limits.ef_search;
         target.filtered := CASE WHEN filter IS NULL THEN 'true' ELSE tidegate.filter_condition(target.product, filter) END;
@@ -183,9 +188,13 @@ BEGIN
         IF found_one.chunks > 10 * limits.exact_rows AND (target.condition <> 'true' OR filter IS NOT NULL) THEN
             SELECT CASE WHEN filter IS NULL THEN s.groups ELSE s.sample END INTO seen FROM tidegate.access_statistics s WHERE s.relation = found_one.relation;
             IF seen IS NOT NULL THEN
-                EXECUTE format('SELECT coalesce(sum(t.weight) FILTER (WHERE (%s) AND (%s)) / sum(t.weight), 0) * $2 FROM jsonb_to_recordset($1) AS t (%s, weight float8)',
+                EXECUTE format('SELECT coalesce(sum(g.weight) FILTER (WHERE (%s) AND (%s)) / sum(g.weight), 0) * $2 FROM jsonb_to_recordset($1) AS g (weight float8, "row" jsonb) CROSS JOIN LATERAL jsonb_to_record(g."row") AS t (%s)',
                                target.condition, target.filtered, columns) INTO target.visible USING seen, found_one.chunks;
             END IF;
+        END IF;
+        -- Estimated by the rules all the same: what others' policies show somebody is not told to everybody.
+        IF found_one.others_show THEN
+            target.condition := 'true';
         END IF;
         -- HNSW takes a few milliseconds whatever it is asked, and loses its way where one row in ten or fewer counts.
         target.path := CASE WHEN found_one.vector_index AND (target.visible > limits.code_rows

@@ -57,7 +57,9 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     key_list text := (SELECT string_agg(format('t.%I', k), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n));
-    shown text := key_list || ', t.chunk_no, t.content, t.committed_at, t.indexed_at, t.contract_version';
+    -- Under names that no column has.
+    shown text := (SELECT string_agg(format('t.%I AS "key %s"', k, n), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n))
+        || ', t.chunk_no, t.content, t.committed_at, t.indexed_at, t.contract_version';
     near text;
     words text;
     distance text := CASE WHEN vector IS NULL THEN 'NULL::float8'
@@ -82,7 +84,13 @@ BEGIN
             E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance FROM %6$s AS t WHERE %7$s\n    ORDER BY %5$s + 0 LIMIT %8$s\n)',
             place, vector, target.embedding_type, shown, distance, target.chunk_table, narrowed, wanted) END;
     END IF;
-    IF query_text IS NOT NULL THEN
+    IF query_text IS NOT NULL AND target.scanned_in IS NOT NULL THEN
+        words := format(
+            E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, ts_rank(d.words, q.any_of, 1)::float8 AS rank\n'
+            '    FROM %4$s AS t CROSS JOIN tidegate.words_query(%5$L, %6$L) AS q CROSS JOIN LATERAL to_tsvector(%5$L::regconfig, t.content) AS d (words)\n'
+            '    WHERE %7$s AND d.words @@ q.any_of ORDER BY d.words @@ q.every DESC, rank DESC LIMIT %8$s\n)',
+            place, shown, distance, target.chunk_table, target.scanned_in, query_text, narrowed, wanted);
+    ELSIF query_text IS NOT NULL THEN
         words := format(
             E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, w.rank FROM tidegate.find_words(%4$L, %5$L, %6$L, %7$s) AS w\n    JOIN %8$s AS t ON %9$s AND t.chunk_no = w.chunk_no WHERE %10$s\n)',
             place, shown, distance, target.product, query_text, filter, wanted, target.chunk_table,
@@ -119,6 +127,8 @@ DECLARE
     key_object text;
     listed text;
     checked int;
+    live_rows constant text := '(SELECT count(*) FROM alive AS a JOIN ordered AS o USING (branch, n) WHERE a.branch = %s AND o.%s) >= %s';
+    all_checked constant text := 'NOT EXISTS (SELECT FROM ordered AS o WHERE o.branch = %s AND o.n > %s)';
 BEGIN
     IF NOT by_vector AND NOT by_words THEN
         RAISE EXCEPTION 'there is nothing to search for' USING ERRCODE = 'null_value_not_allowed',
@@ -132,7 +142,7 @@ BEGIN
     END IF;
     wanted := coalesce(wanted, greatest(4 * k, 40));
     -- Dead rows are few; a search that was short of rows checks all that it has.
-    checked := CASE WHEN exact THEN wanted ELSE 2 * k + 10 END;
+    checked := CASE WHEN exact THEN 2 * wanted ELSE 2 * k + 10 END;
     SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products, filter) AS s;
     given := CASE WHEN by_vector THEN tidegate.search_vectors(coalesce(scope, '{}'), query, vectors, products IS NOT NULL) END;
     FOREACH target IN ARRAY coalesce(scope, '{}') LOOP
@@ -154,22 +164,26 @@ BEGIN
         narrowed := format('%s AND %L::regclass = %s', narrowed, target.chunk_table, target.relation);
         counts := counts || format('CASE WHEN %L::regclass = %s THEN 0 ELSE -2 END', target.chunk_table, target.relation);
         parts := parts || tidegate.search_branch(branch, target, narrowed, vector, query_text, filter, wanted, exact);
-        SELECT 'jsonb_build_object(' || string_agg(format('%L, t.%I', u.name, u.name), ', ' ORDER BY u.n) || ')',
-               string_agg(format('t.%I', u.name), ', ' ORDER BY u.n)
+        SELECT 'jsonb_build_object(' || string_agg(format('%L, t."key %s"', u.name, u.n), ', ' ORDER BY u.n) || ')',
+               string_agg(format('t."key %s"', u.n), ', ' ORDER BY u.n)
         INTO key_object, listed FROM unnest(target.key_columns) WITH ORDINALITY AS u (name, n);
         labels := labels || format('(%s, %L, %L)', branch, target.product, CASE WHEN target.elsewhere THEN 'eventual' ELSE consistency END);
         IF vector IS NOT NULL THEN
             near := near || format(
                 E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, 1 - t.distance AS nearness, NULL::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM near_%1$s AS t ORDER BY %3$s, t.distance) AS t',
                 branch, key_object, listed);
-            -- A scan of the HNSW index that ended early says so: -1.
-            counts := counts || format(CASE WHEN target.path = 'hnsw' AND NOT exact THEN '(SELECT CASE WHEN count(*) < %2$s THEN -1 ELSE count(*) END FROM near_%1$s)' ELSE '(SELECT count(*) FROM near_%1$s)' END, branch, wanted);
+            -- A list is complete (0) where it shows all that there is, or k live rows; an HNSW scan that ended early says -1.
+            counts := counts || format(
+                CASE WHEN target.path = 'hnsw' AND NOT exact THEN 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s THEN -1 WHEN %3$s THEN 0 ELSE 1 END'
+                     ELSE 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s AND %4$s THEN 0 WHEN %3$s THEN 0 ELSE 1 END' END,
+                branch, wanted, format(live_rows, branch, 'by_vector', k), format(all_checked, branch, checked));
         END IF;
         IF by_words THEN
             words := words || format(
                 E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, NULL::float8 AS nearness, t.rank::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM words_%1$s AS t ORDER BY %3$s, t.rank DESC) AS t',
                 branch, key_object, listed);
-            counts := counts || format('(SELECT count(*) FROM words_%s)', branch);
+            counts := counts || format('CASE WHEN (SELECT count(*) FROM words_%1$s) < %2$s AND %4$s THEN 0 WHEN %3$s THEN 0 ELSE 1 END',
+                branch, wanted, format(live_rows, branch, 'by_words', k), format(all_checked, branch, checked));
         END IF;
         alive := alive || CASE
             WHEN consistency = 'eventual' OR target.elsewhere THEN format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s', branch)
@@ -189,12 +203,13 @@ BEGIN
             E'ranked AS (\n    SELECT f.*, CASE WHEN f.nearness IS NULL THEN row_number() OVER (PARTITION BY f.nearness IS NULL ORDER BY f.rank DESC, f.branch, f.key)\n'
             '                     ELSE row_number() OVER (PARTITION BY f.nearness IS NULL ORDER BY f.nearness DESC, f.branch, f.key) END AS place FROM found AS f\n'
             '),\nscored AS (\n    -- Reciprocal rank fusion, k = 60; 1: first by vector and by words.\n'
-            '    SELECT DISTINCT ON (r.branch, r.key) r.*, 30.5 * sum(1.0::float8 / (60 + r.place)) OVER (PARTITION BY r.branch, r.key) AS score\n'
+            '    SELECT DISTINCT ON (r.branch, r.key) r.*, 30.5 * sum(1.0::float8 / (60 + r.place)) OVER (PARTITION BY r.branch, r.key) AS score,\n'
+            '        bool_or(r.nearness IS NOT NULL) OVER (PARTITION BY r.branch, r.key) AS by_vector, bool_or(r.rank IS NOT NULL) OVER (PARTITION BY r.branch, r.key) AS by_words\n'
             '    FROM ranked AS r ORDER BY r.branch, r.key, r.nearness IS NULL' || E'\n)'
-        WHEN by_words THEN 'scored AS (SELECT f.*, f.rank / (f.rank + 1) AS score FROM found AS f)'
-        ELSE 'scored AS (SELECT f.*, f.nearness AS score FROM found AS f)' END;
+        WHEN by_words THEN 'scored AS (SELECT f.*, f.rank / (f.rank + 1) AS score, false AS by_vector, true AS by_words FROM found AS f)'
+        ELSE 'scored AS (SELECT f.*, f.nearness AS score, true AS by_vector, false AS by_words FROM found AS f)' END;
     parts := parts || 'ordered AS MATERIALIZED (SELECT s.*, row_number() OVER (PARTITION BY s.branch ORDER BY s.score DESC, s.key)::int AS n FROM scored AS s)'::text;
-    parts := parts || format(E'alive (branch, n) AS (\n%s\n)', array_to_string(alive, E'\n    UNION ALL\n'));
+    parts := parts || format(E'alive (branch, n) AS MATERIALIZED (\n%s\n)', array_to_string(alive, E'\n    UNION ALL\n'));
     parts := parts || format(
         E'hits AS (\n    SELECT p.product, o.key, o.chunk_no, o.content, o.distance, o.committed_at, o.indexed_at, o.contract_version, p.consistency, o.score\n'
         '    FROM alive AS a JOIN ordered AS o USING (branch, n) JOIN (VALUES %s) AS p (branch, product, consistency) USING (branch)\n'
@@ -205,7 +220,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tidegate.compose_search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, int, boolean, boolean, jsonb) IS
-    'The statement of a search by the caller, as text with all values in it as typed, quoted literals. wanted: candidates a product; exact: no approximate index; gathered: one row, the hits and the counts of candidates; without: a row to leave out.';
+    'The statement of a search by the caller, as text with all values in it as typed, quoted literals. wanted: candidates a product; exact: no approximate index; gathered: one row, the hits and what each list says: 0 complete, 1 more is needed, -1 an approximate scan ended early, -2 the table is another one by now; without: a row to leave out.';
 
 CREATE OR REPLACE FUNCTION tidegate.search_statement(
     query @extschema:vector@.vector DEFAULT NULL, k int DEFAULT 10, products text[] DEFAULT NULL, query_text text DEFAULT NULL,

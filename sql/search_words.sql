@@ -57,7 +57,7 @@ BEGIN
     SELECT q.* INTO query FROM tidegate.product p
     CROSS JOIN LATERAL tidegate.words_query(coalesce(p.contract -> 'embedding' ->> 'language', 'english')::regconfig, query_text) AS q
     WHERE p.product = target.product AND p.beside IS NULL;
-    IF target.product IS NULL OR numnode(query.every) = 0 THEN
+    IF target.product IS NULL OR target.scanned_in IS NOT NULL OR numnode(query.every) = 0 THEN
         RETURN;
     END IF;
     looked_at := greatest(2000, 4 * wanted);

@@ -45,7 +45,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"secret": "x"}, r"offers no such column"),
     ({"contract_version": "x"}, r"offers no such column"),
     ({'price" IS NULL OR true --': 1}, r"offers no such column"),
-    ({"price": "many"}, r'"many" is no numeric\(10,2\)'),
+    ({"price": "many"}, r'"many" is no numeric of'),
     ({"price": True}, r"true is no numeric"),
     ({"price": {"gte": None}}, r"null is no numeric"),
     ({"price": [[1]]}, r"\[1\] is no numeric"),
@@ -101,7 +101,7 @@ class TestFilters:
         with pytest.raises(psycopg.Error, match=message) as caught:
             search(reader, query=VECTOR, filter=Jsonb(filter))
         if "offers no such" in message:
-            assert caught.value.diag.message_hint == "It offers: region (text), price (numeric(10,2))."
+            assert caught.value.diag.message_hint == "It offers: region (text), price (numeric)."
 
     def test_values_stay_values(self, notes: World, reader: Connection) -> None:
         for evil in EVIL:

@@ -116,7 +116,7 @@ def test_upkeep_does_nothing_twice_and_follows_the_rules(many: World) -> None:
 
 def test_too_few_are_repaired(many: World) -> None:
     """Statistics that are wrong by far: HNSW is asked for two rows among thousands, and the search is still whole."""
-    many.admin.execute('UPDATE tidegate.access_statistics SET groups = \'[{"region": "lone", "weight": 1}]\'')
+    many.admin.execute('UPDATE tidegate.access_statistics SET groups = \'[{"row": {"region": "lone"}, "weight": 1}]\'')
     many.admin.execute("UPDATE rag_team.note SET region = 'lone' WHERE id IN (17, 3017)")
     many.admin.execute("UPDATE team.note SET region = 'lone' WHERE id IN (17, 3017)")
     reader = many.login(many.role("reader", "note_reader", regions=["lone"]))

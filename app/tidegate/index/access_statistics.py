@@ -15,22 +15,21 @@ _MEASURE = """
 WITH looked_at AS MATERIALIZED (
     SELECT {carried} FROM {table} AS t {sampling}
 ), grouped AS (
-    SELECT {asked} count(*)::float8 AS weight FROM looked_at AS t {grouping}
+    SELECT to_jsonb(a) AS "row", count(*)::float8 AS weight FROM looked_at AS t CROSS JOIN LATERAL (SELECT {asked}) AS a
+    GROUP BY 1
 ), placed AS (
     SELECT g.*, row_number() OVER (ORDER BY g.weight DESC) AS place, count(*) OVER () AS number FROM grouped AS g
-), tail AS (
-    -- Groups beyond the largest: some of them at random stand for all.
-    SELECT p.* FROM placed AS p WHERE p.place > {groups} ORDER BY random() LIMIT {tail}
 ), kept AS (
-    SELECT to_jsonb(p) - 'place' - 'number' AS one FROM placed AS p WHERE p.place <= {groups}
+    SELECT p."row", p.weight FROM placed AS p WHERE p.place <= {groups}
     UNION ALL
-    SELECT (to_jsonb(t) - 'place' - 'number')
-           || jsonb_build_object('weight', t.weight * (t.number - {groups}) / least({tail}, t.number - {groups}))
-    FROM tail AS t
+    -- Groups beyond the largest: some of them at random stand for all.
+    SELECT t."row", t.weight * (t.number - {groups}) / least({tail}, t.number - {groups})
+    FROM (SELECT p.* FROM placed AS p WHERE p.place > {groups} ORDER BY random() LIMIT {tail}) AS t
 )
 INSERT INTO tidegate.access_statistics AS a (relation, groups, sample, changes)
-SELECT %(relation)s, (SELECT coalesce(jsonb_agg(k.one), '[]') FROM kept AS k),
-       (SELECT coalesce(jsonb_agg(to_jsonb(s) || '{{"weight": 1}}'), '[]')
+SELECT %(relation)s,
+       (SELECT coalesce(jsonb_agg(jsonb_build_object('weight', k.weight, 'row', k."row")), '[]') FROM kept AS k),
+       (SELECT coalesce(jsonb_agg(jsonb_build_object('weight', 1, 'row', to_jsonb(s))), '[]')
         FROM (SELECT * FROM looked_at ORDER BY random() LIMIT {sample}) AS s),
        %(changes)s
 ON CONFLICT (relation) DO UPDATE
@@ -55,8 +54,7 @@ def measure(worker: Connection, product: Product, relation: int, chunks: int, ch
             carried=sql.SQL(", ").join(carried),
             table=product.chunk_table,
             sampling=sampling,
-            asked=sql.SQL("").join(sql.SQL("{}, ").format(name) for name in asked),
-            grouping=sql.SQL("GROUP BY {}").format(sql.SQL(", ").join(asked)) if asked else sql.SQL(""),
+            asked=sql.SQL(", ").join(asked),
             groups=sql.Literal(_GROUPS),
             tail=sql.Literal(_TAIL),
             sample=sql.Literal(_SAMPLE),
