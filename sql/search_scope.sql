@@ -118,6 +118,8 @@ DECLARE
     limits tidegate.search_limits;
     columns text;
     seen jsonb;
+    with_it boolean := false;
+    without_it text;
 BEGIN
     IF gateway IS NOT NULL THEN
         claims := tidegate.verified_claims();
@@ -182,6 +184,15 @@ BEGIN
         target.scanned_in := found_one.scanned_in;
         target.reranked := limits.reranked;
         target.ef_search := limits.ef_search;
+        -- Where no products are named, those that lack a column of the filter have no row that fits.
+        IF products IS NULL AND jsonb_typeof(filter) = 'object' AND EXISTS (
+            SELECT FROM jsonb_object_keys(filter) AS k (name)
+            WHERE k.name NOT IN (SELECT o.name FROM tidegate.search_filters(target.product) AS o WHERE o.type NOT LIKE '%[]'))
+        THEN
+            without_it := coalesce(without_it, target.product);
+            CONTINUE;
+        END IF;
+        with_it := true;
         target.filtered := CASE WHEN filter IS NULL THEN 'true' ELSE tidegate.filter_condition(target.product, filter) END;
         -- How many chunks are left, where that decides anything: the share of the groups, or of the sample, by weight.
         target.visible := found_one.chunks;
@@ -203,6 +214,9 @@ BEGIN
                             ELSE 'exact' END;
         RETURN NEXT target;
     END LOOP;
+    IF without_it IS NOT NULL AND NOT with_it THEN
+        PERFORM tidegate.filter_condition(without_it, filter);
+    END IF;
     FOREACH named IN ARRAY coalesce(products, '{}') LOOP
         IF named <> ALL (met) THEN
             RAISE EXCEPTION 'product "%" is not published, or not offered to role "%"', named, coalesce(tidegate.principal(), session_role)

@@ -270,9 +270,9 @@ def print_costs(costs: Sequence[ProductCost]) -> None:
         "reused",
         "cached",
         "embedded",
-        "tokens",
-        "naive",
+        "instead of",
         "share",
+        "tokens",
         "USD",
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -282,8 +282,8 @@ def print_costs(costs: Sequence[ProductCost]) -> None:
         usd = "-" if one.usd is None or one.naive_usd is None else f"{one.usd:,.4f} of {one.naive_usd:,.4f}"
         table.add_row(
             one.product, one.model, f"{one.changes + one.backfilled:,}", f"{one.unchanged:,}", f"{one.chunks_reused:,}",
-            f"{one.cache_hits:,}", f"{one.texts:,}", f"{one.tokens:,}", f"{one.naive_texts:,}",
-            "-" if one.share_embedded is None else f"{one.share_embedded:.1%}", usd,
+            f"{one.cache_hits:,}", f"{one.texts:,}", f"{one.naive_texts:,}",
+            "-" if one.share_embedded is None else f"{one.share_embedded:.1%}", f"{one.tokens:,}", usd,
         )  # fmt: skip
     out.print(table)
-    out.print("changes with backfilled rows; naive: texts that embedding every change whole would have sent")
+    out.print("changes with backfilled rows; instead of: texts that embedding every change whole would have sent")

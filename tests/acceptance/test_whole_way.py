@@ -73,7 +73,7 @@ def test_nothing_found_is_said_on_stderr(way: Command, running: Running) -> None
     try:
         done = way.ok("search", "refunds", "--as", "accept_alice")
         assert done.out == ""
-        assert "no row that role" in done.err
+        assert "nothing that role" in done.err
         assert json.loads(way.ok("search", "refunds", "--as", "accept_alice", "--json").out) == []
         answer = json.loads(way.ok("ask", "refunds", "--as", "accept_alice", "--json").out)
         assert answer["citations"] == []
@@ -204,7 +204,7 @@ def test_filters_words_and_similar_rows(way: Command, running: Running, database
     assert keys("search", "overseas", "--mode", "hybrid")[0] == 2
     assert 2 not in keys("similar", "team.note", "2")
     wrong = way("search", "refunds", "--as", "accept_bob", "--where", "secret=x")
-    assert (wrong.code, "It offers: region (text), price (numeric(10,2))" in wrong.err) == (2, True)
+    assert (wrong.code, "It offers: region (text), price (numeric)" in wrong.err) == (2, True)
     assert way("similar", "team.note", "987654", "--as", "accept_bob").code == 1
     explained = way.ok("search", "refunds", "-k", "1", "--explain", "--as", "accept_bob").out
     with connect(database, role="accept_bob") as bob:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import psycopg
 import pytest
+import yaml
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.security.conftest import ALLOW, VECTOR, World, contract, ids, with_columns
@@ -164,3 +166,28 @@ class TestOthersPolicies:
             "SELECT visible FROM tidegate.search_scope('{team.note}', '{\"region\": \"wide\"}')"
         )
         assert counted.fetchall() == [(0.0,)]
+
+
+class TestFilterOverProducts:
+    """Without names, products that lack a filter's column have no row that fits; an unknown column is still an error."""
+
+    @pytest.fixture
+    def two_kinds(self, published: World) -> World:
+        published.admin.execute("CREATE TABLE team.memo (LIKE team.note INCLUDING ALL)")
+        memo = yaml.safe_load(contract(ALLOW))
+        memo |= {"name": "team.memo", "id": "memo"}
+        memo["schema"][0] |= {"name": "memo", "physicalName": "memo"}
+        for column in memo["schema"][0]["properties"]:
+            column.pop("tags", None)
+        published.publish(yaml.safe_dump(memo, sort_keys=False))
+        return published
+
+    def test_the_others_are_left_out(self, two_kinds: World) -> None:
+        reader = _reader(two_kinds)
+        assert found(reader, query=VECTOR, filter=Jsonb({"region": "EU"})) == [1]
+        with pytest.raises(psycopg.errors.UndefinedColumn, match='product "team.memo" offers no such column'):
+            search(reader, query=VECTOR, products=["team.memo"], filter=Jsonb({"region": "EU"}))
+
+    def test_a_column_that_none_has(self, two_kinds: World) -> None:
+        with pytest.raises(psycopg.errors.UndefinedColumn, match="offers no such column"):
+            search(_reader(two_kinds), query=VECTOR, filter=Jsonb({"regin": "EU"}))

@@ -1,6 +1,8 @@
 """The program `tidegate`: its groups of commands, and how errors become messages and exit codes."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +71,16 @@ def main() -> None:
             raise
         console.err.print(console.escape(f"error: Postgres: {str(error).strip()}"))
         sys.exit(EXIT_FAILED)
+
+
+@contextmanager
+def two_means_changes() -> Iterator[None]:
+    """For commands whose exit code 2 says that there are changes: whatever goes wrong in them is 1."""
+    try:
+        yield
+    except UsageError as error:
+        complain(error)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 def exit_code(error: TidegateError) -> int:

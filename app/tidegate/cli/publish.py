@@ -8,7 +8,7 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, Slot, control, given_dsn, load_settings
-from tidegate.cli.program import app
+from tidegate.cli.program import app, two_means_changes
 from tidegate.errors import TidegateError, UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ Rebuild = Annotated[
 
 
 @app.command()
+@two_means_changes()
 def plan(
     contracts: Contracts,
     dsn: Dsn = None,
@@ -270,6 +271,7 @@ class NotAgreed(TidegateError):
 
 
 @app.command()
+@two_means_changes()
 def drift(dsn: Dsn = None, json_: Json = False) -> None:
     """Whether the database is still as it was published: policies, privileges, owners, functions, ways around them.
 

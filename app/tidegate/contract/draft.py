@@ -51,7 +51,7 @@ def draft(product: str, table: TableProfile) -> str:
 def _head(product: str, domain: str, role: str, table: TableProfile) -> Iterator[str]:
     purpose = table.comment or f"Rows of {table.name}, searchable by meaning."
     yield f"# A draft for {table.name}, from its columns, keys, comments and statistics. Guesses say why: decide each."
-    yield f"# Then: tidegate lint {product}.odcs.yaml && tidegate apply {product}.odcs.yaml"
+    yield "# Then: tidegate lint FILE && tidegate apply FILE"
     yield "apiVersion: v3.2.0"
     yield "kind: DataContract"
     yield f"id: {uuid.uuid5(uuid.NAMESPACE_URL, f'tidegate:{table.database}/{product}')}"

@@ -38,8 +38,9 @@ def verify_all(
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as opened:
+        with connect(dsn) as login:
+            require_current(login)
         connection = opened.enter_context(connect(dsn, role=ROLE, application=APPLICATION))
-        require_current(connection)
         register_vectors(connection)
         chosen = [
             one

@@ -71,7 +71,7 @@ def why_nothing(products: Sequence[str] | None) -> Steps[str]:
     who = yield from whoami()
     if not asked:
         return f'no product is offered to role "{who}"'
-    return f'no row that role "{who}" may see was found; tidegate.whoami() tells what is known of it'
+    return f'nothing that role "{who}" may see fits; tidegate.whoami() tells what is known of it'
 
 
 def whoami() -> Steps[str]:
