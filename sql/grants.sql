@@ -36,7 +36,7 @@ GRANT SELECT ON tidegate.product, tidegate.contract_version, tidegate.dead_lette
 GRANT UPDATE (retry_at), DELETE ON tidegate.dead_letter TO tidegate_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.principal_attribute TO tidegate_admin;
 GRANT SELECT, UPDATE ON tidegate.search_limits TO tidegate_admin;
-GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.access_statistics TO tidegate_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.access_statistics, tidegate.model_scale TO tidegate_worker;
 GRANT SELECT, INSERT, DELETE ON tidegate.chunk_words TO tidegate_worker;
 -- Keys go in and do not come out: who administers them cannot sign with them.
 GRANT INSERT, UPDATE, DELETE ON tidegate.token_issuer TO tidegate_admin;

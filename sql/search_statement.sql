@@ -50,6 +50,15 @@ $$;
 COMMENT ON FUNCTION tidegate.search_vectors(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean) IS
     'The question''s vector as text, by model. An error where products that were named have none that fits.';
 
+CREATE OR REPLACE FUNCTION tidegate.model_scales(models text[]) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(m.model, round(m.distance::numeric, 2)) FILTER (WHERE m.distance >= 0.01), '{}')
+    FROM tidegate.model_scale m WHERE m.model = ANY (models)
+$$;
+COMMENT ON FUNCTION tidegate.model_scales(text[]) IS
+    'How far apart, in cosine distance, two chunks are under each of the models that have nothing to do with each other. Definer: no more than this is told of the figures.';
+
 CREATE OR REPLACE FUNCTION tidegate.search_branch(
     place int, target tidegate.search_target, narrowed text, vector text, query_text text, filter jsonb, wanted int, exact boolean)
 RETURNS text
@@ -113,6 +122,7 @@ DECLARE
     scope tidegate.search_target[];
     target tidegate.search_target;
     given jsonb;
+    scales jsonb;
     vector text;
     narrowed text;
     branch int := 0;
@@ -145,6 +155,9 @@ BEGIN
     checked := CASE WHEN exact THEN 2 * wanted ELSE 2 * k + 10 END;
     SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products, filter) AS s;
     given := CASE WHEN by_vector THEN tidegate.search_vectors(coalesce(scope, '{}'), query, vectors, products IS NOT NULL) END;
+    -- Distances of several models are made comparable: 0 is the same text, 1 any other.
+    scales := CASE WHEN (SELECT count(*) FROM jsonb_object_keys(coalesce(given, '{}'))) > 1
+                   THEN tidegate.model_scales(ARRAY(SELECT jsonb_object_keys(given))) ELSE '{}' END;
     FOREACH target IN ARRAY coalesce(scope, '{}') LOOP
         vector := given ->> target.model;
         CONTINUE WHEN NOT by_words AND vector IS NULL;
@@ -170,8 +183,8 @@ BEGIN
         labels := labels || format('(%s, %L, %L)', branch, target.product, CASE WHEN target.elsewhere THEN 'eventual' ELSE consistency END);
         IF vector IS NOT NULL THEN
             near := near || format(
-                E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, 1 - t.distance AS nearness, NULL::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM near_%1$s AS t ORDER BY %3$s, t.distance) AS t',
-                branch, key_object, listed);
+                E'    SELECT %1$s AS branch, %2$s AS key, t.chunk_no, t.content, t.distance, 1 - t.distance%4$s AS nearness, NULL::float8 AS rank, t.committed_at, t.indexed_at, t.contract_version\n    FROM (SELECT DISTINCT ON (%3$s) t.* FROM near_%1$s AS t ORDER BY %3$s, t.distance) AS t',
+                branch, key_object, listed, ' / ' || (scales ->> target.model));
             -- A list is complete (0) where it shows all that there is, or k live rows; an HNSW scan that ended early says -1.
             counts := counts || format(
                 CASE WHEN target.path = 'hnsw' AND NOT exact THEN 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s THEN -1 WHEN %3$s THEN 0 ELSE 1 END'

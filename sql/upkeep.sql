@@ -26,3 +26,10 @@ DELETE FROM tidegate.access_statistics a WHERE NOT EXISTS (SELECT FROM pg_catalo
 
 -- words_forget --
 DELETE FROM tidegate.chunk_words w WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.relation);
+
+-- scales_fresh --
+SELECT m.model FROM tidegate.model_scale m WHERE m.measured_at > clock_timestamp() - interval '1 hour';
+
+-- scale_write --
+INSERT INTO tidegate.model_scale AS m (model, distance, chunks) VALUES (%(model)s, %(distance)s, %(chunks)s)
+ON CONFLICT (model) DO UPDATE SET distance = excluded.distance, chunks = excluded.chunks, measured_at = clock_timestamp();

@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.security.conftest import ALLOW, VECTOR, World, contract, ids
 
@@ -245,4 +246,20 @@ def test_two_models_need_two_vectors(notes: World) -> None:
     assert "vectors" in (caught.value.diag.message_hint or "")
     assert found(reader, query=VECTOR, k=1, products=["team.note"]) in ([1], [10])
     vector = [1, *[0] * 383]
-    assert found(reader, vectors=Jsonb({"local/all-minilm-l6-v2": vector, "other/model": vector}), k=1) in ([1], [10])
+    both = Jsonb({"local/all-minilm-l6-v2": vector, "other/model": vector})
+    assert found(reader, vectors=both, k=1) in ([1], [10])
+    # The other model keeps all texts within .3 of each other: what is .15 away there is half-way to anything.
+    chunk = "UPDATE rag_team.{} SET embedding = %s::public.vector"
+    notes.admin.execute(sql.SQL(chunk).format(sql.Identifier("note")), [unit(76, 65)])  # .24
+    notes.admin.execute(
+        "INSERT INTO rag_team.memo (id, region, chunk_no, content, content_hash, embedding, position, contract_version) "
+        "VALUES (1, 'EU', 0, 'c', '', %s::public.vector, '{0/1,0/1}', '1')",
+        [unit(85, 53)],  # .15
+    )
+    first = "SELECT product, round(score::numeric, 1)::text FROM tidegate.search(vectors => %s, k => 1)"
+    assert reader.execute(first, [both]).fetchall() == [("team.memo", "0.8")]
+    notes.admin.execute(
+        "INSERT INTO tidegate.model_scale VALUES ('local/all-minilm-l6-v2', .96, 100), ('other/model', .3, 100)"
+    )
+    assert reader.execute(first, [both]).fetchall() == [("team.note", "0.7")]
+    assert reader.execute(first, [Jsonb({"other/model": vector})]).fetchall() == [("team.memo", "0.8")]

@@ -1,6 +1,7 @@
 """Which index a search goes by, for who may see much and little, and that it finds what brute force finds."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from tests.security.conftest import ALLOW, World, contract
 from tests.security.test_search import search, unit
 
-from tidegate.database import Connection
+from tidegate.database import Connection, register_vectors
+from tidegate.index.model_scale import measure_scales
 from tidegate.index.product import indexes
 from tidegate.index.upkeep import keep
 
@@ -182,3 +184,20 @@ def test_limits_are_the_administrators(many: World) -> None:
     assert many.tide.one("SELECT NOT has_table_privilege('tidegate_reader', 'tidegate.search_limits', 'SELECT')")
     for table in ("chunk_words", "access_statistics"):
         assert many.tide.one("SELECT NOT has_table_privilege('tidegate_reader', %s, 'SELECT')", f"tidegate.{table}")
+
+
+def test_models_are_measured_where_there_are_several(many: World) -> None:
+    worker = many.as_superuser()
+    worker.execute("SET ROLE tidegate_worker")
+    register_vectors(worker)
+    (note,) = indexes(worker, many.tide.embedders)
+    assert measure_scales(worker, [note], {}) == []
+    embedding = replace(note.contract.embedding, model="other/model")
+    other = replace(note, contract=replace(note.contract, embedding=embedding))
+    assert sorted(measure_scales(worker, [note, other], {note.product_id: 50_000})) == [note.model, "other/model"]
+    assert measure_scales(worker, [note, other], {}) == []  # not again within the hour
+    (measured,) = worker.execute(
+        "SELECT min(distance), max(distance), min(chunks) FROM tidegate.model_scale"
+    ).fetchall()
+    assert 0.1 < measured[0] <= measured[1] < 1.2
+    assert measured[2] == 100

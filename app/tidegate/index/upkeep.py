@@ -14,6 +14,7 @@ from tidegate.database import Connection, vector_schema
 from tidegate.govern.chunk_words import EVENTS, UNFILLED
 from tidegate.index.access_index import access_index
 from tidegate.index.access_statistics import measure
+from tidegate.index.model_scale import measure_scales
 from tidegate.index.product import Product
 from tidegate.index.search_index import SearchIndex
 from tidegate.index.vector_index import vector_index
@@ -88,6 +89,13 @@ def keep(owner: Connection, worker: Connection, products: Sequence[Product], hns
             raise
         except psycopg.Error as error:
             log.warning("upkeep failed", extra={"table": name, "reason": error.diag.message_primary or str(error)})
+    try:
+        counted = {table.product_id: table.chunks for table in tables}
+        done += [f"scale of {model}" for model in measure_scales(worker, products, counted)]
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        log.warning("models not measured", extra={"reason": error.diag.message_primary or str(error)})
     for name in ("statistics_forget", "words_forget"):
         worker.execute(queries("upkeep")[name])
     return done
