@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,6 @@ from tests.security.conftest import ALLOW, World, contract, found, ids, seen
 from tests.security.gate import AUDIENCE, ISSUER, MAPPED, Gate, present, principal, take
 from tests.security.weaken import Breach, Edit, Weakening, attack, breach, refused
 
-from tidegate.database import Connection
 from tidegate.govern.token_issuer import TokenIssuer, set_issuer
 from tidegate.govern.token_key import add_key, revoke_key
 from tidegate.query.client import Client
@@ -155,13 +155,13 @@ ATTRIBUTES_BY_NAME = Weakening(
 )
 
 
-def leaky(self: Identity, connection: Connection) -> Any:
-    """Identity.on of somebody who took `true` for `false`."""
-    connection.execute("SELECT set_config('tidegate.jwt', %s, false)", [self.token])
-    return connection.transaction()
+def leaky(self: Identity) -> Iterator[tuple[sql.SQL, list[Any]]]:
+    """Identity.openings of somebody who took `false` for `true`."""
+    if self.token is not None:
+        yield sql.SQL("SELECT pg_catalog.set_config('tidegate.jwt', %s, false)"), [self.token]
 
 
-LEAKY_HELPER = Weakening("leaky_helper", patches=(("tidegate.query.session.Identity.on", leaky),))
+LEAKY_HELPER = Weakening("leaky_helper", patches=(("tidegate.query.session.Identity.openings", leaky),))
 
 
 @pytest.fixture
