@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.CheckConstraint("ef_search BETWEEN 1 AND 1000", name="search_limits_ef_search"),
         sa.CheckConstraint("least(exact_rows, code_rows, reranked) >= 0", name="search_limits_positive"),
         schema=SCHEMA,
-        comment="Where searches change from one way of finding the nearest to another, as measured (README); an "
+        comment="Where searches change from one way of finding the nearest to another, see README; an "
         "administrator may set them otherwise.",
     )
     for name, (_, meaning) in LIMITS.items():
