@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import pytest
@@ -179,6 +179,8 @@ class Histories(RuleBasedStateMachine):
         self.zombies: list[tuple[worker.Worker, QuickModel, Acknowledgements[int]]] = []
         self.states = [(world.here(), source(self.admin))]
         self.start_worker()
+        # Rows from the beginning: most changes meet one.
+        self.transaction([("insert", key) for key in range(1, KEYS + 1)], rolled_back=False)
 
     def start_worker(self) -> None:
         self.acknowledgements: Acknowledgements[int] = Acknowledgements()
@@ -194,19 +196,18 @@ class Histories(RuleBasedStateMachine):
     @rule(changes=st.lists(operations, min_size=1, max_size=4), rolled_back=st.sampled_from([False] * 5 + [True]))
     def transaction(self, changes: list[tuple[Any, ...]], rolled_back: bool) -> None:
         self.log.append(f"transaction {changes}{' rolled back' if rolled_back else ''}")
-        between: list[tuple[Lsn, State]] = []
+        self.between: list[State] = []
         with self.admin.transaction(force_rollback=rolled_back):
             for change in changes:
                 self.turn += 1
                 self.change(*change)
-                # A batch may end within a transaction: a row may be seen as it was then, until the rest comes.
-                between.append((self.world.here(), source(self.admin)))
+        committed = self.world.here()
         if not rolled_back:
-            self.states += between
-        self.states.append((self.world.here(), source(self.admin)))
+            self.states += [(committed, state) for state in self.between]
+        self.states.append((committed, source(self.admin)))
 
     def change(self, kind: str, key: int = 0, to: int = 0) -> None:
-        run, text = self.admin.execute, f"version {self.turn}"
+        run, text = self.run, f"version {self.turn}"
         match kind:
             case "insert" | "again":
                 if kind == "again":
@@ -236,6 +237,11 @@ class Histories(RuleBasedStateMachine):
             case "truncate":
                 run("TRUNCATE team.page")
 
+    def run(self, statement: LiteralString, values: Sequence[Any] = ()) -> None:
+        """A statement of a transaction. A batch may end behind it: rows are seen as they were then, until the rest comes."""
+        self.admin.execute(statement, values)
+        self.between.append(source(self.admin))
+
     @rule()
     def backfill(self) -> None:
         self.log.append("backfill")
@@ -243,9 +249,10 @@ class Histories(RuleBasedStateMachine):
 
     # What delivers and indexes.
 
-    @rule(share=st.floats(0, 1))
-    def deliver(self, share: float) -> None:
-        """Hands over some of what has come."""
+    @rule(changes=st.lists(operations, min_size=1, max_size=3), share=st.floats(0.2, 1))
+    def deliver(self, changes: list[tuple[Any, ...]], share: float) -> None:
+        """Changes more, and hands over some of what has come."""
+        self.transaction(changes, rolled_back=False)
         self.world.follow()
         waiting = len(self.world.events) - self.at
         self.hand_over(round(waiting * share))

@@ -251,9 +251,9 @@ class Indexer:
         for item in unread:
             assert item.key is not None
             if item.key not in rows:
-                # Deleted since; that event is on its way. A parked row that is gone is parked no more.
-                if item.retry:
-                    ready.append((item, _row(Kind.DELETE, item)))
+                # Deleted since. That event is on its way, but what the index has is older than this one, whose change
+                # (of who may see the row, perhaps) must not be missing when the watermark has passed it.
+                ready.append((item, _row(Kind.DELETE, item)))
                 continue
             try:
                 self._plan(item, rows[item.key], known, ready, planned, bulk)
