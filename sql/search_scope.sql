@@ -132,13 +132,8 @@ BEGIN
         SELECT p.product_id, p.product, p.domain, p.key_columns, p.model, p.dimension, p.source_server, p.live_function, p.state, p.state_reason,
                c.oid AS relation, c.reltuples AS chunks, i.vector_index, i.access_index,
                EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || p.domain)) AND f.proname = p.live_function AND f.proretset) AS live_takes_all,
-               -- Policies of others that show rows are not in the rules; the literals must not hide what they show.
-               EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = c.oid AND o.polpermissive AND o.polcmd IN ('r', '*')
-                       AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%') AS others_show,
-               -- They bind whom they are for, and not the definer function that reads words for her.
-               CASE WHEN EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = c.oid AND o.polcmd IN ('r', '*')
-                                 AND coalesce(obj_description(o.oid, 'pg_policy'), '') NOT LIKE 'tidegate%')
-                    THEN coalesce(p.contract -> 'embedding' ->> 'language', 'english') END AS scanned_in
+               o.shows AS others_show,
+               CASE WHEN o.there THEN coalesce(p.contract -> 'embedding' ->> 'language', 'english') END AS scanned_in
         FROM tidegate.product p
         JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
         CROSS JOIN LATERAL (
@@ -146,6 +141,12 @@ BEGIN
                    coalesce(bool_or(y.relname LIKE '%\_access'), false) AS access_index
             FROM pg_index x JOIN pg_class y ON y.oid = x.indexrelid JOIN pg_am m ON m.oid = y.relam
             WHERE x.indrelid = c.oid AND x.indisvalid) AS i
+        -- Policies of others that show rows are not in the rules; the literals must not hide what they show. All of them
+        -- bind whom they are for, and not the definer function that reads words for her.
+        CROSS JOIN LATERAL (
+            SELECT coalesce(bool_or(l.polpermissive), false) AS shows, count(*) > 0 AS there
+            FROM pg_policy l LEFT JOIN pg_description d ON d.objoid = l.oid AND d.classoid = 'pg_policy'::regclass AND d.objsubid = 0
+            WHERE l.polrelid = c.oid AND l.polcmd IN ('r', '*') AND coalesce(d.description, '') NOT LIKE 'tidegate%') AS o
         -- As tidegate.offered_products says, which is asked itself where there is a gateway.
         WHERE CASE WHEN gateway IS NOT NULL THEN p.product_id = ANY (offered)
                    ELSE p.beside IS NULL AND has_schema_privilege(session_role, n.oid, 'USAGE') AND has_table_privilege(session_role, c.oid, 'SELECT') END
