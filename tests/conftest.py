@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 import time
@@ -36,6 +37,17 @@ os.environ.pop("TIDEGATE_DSN", None)
 # Performance lives in benchmarks: on a busy machine a deadline tells nothing of the code.
 hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that runs in this process logs to a stderr that is closed after the test."""
+    root, ours = logging.getLogger(), logging.getLogger("tidegate")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 @pytest.fixture(scope="session")

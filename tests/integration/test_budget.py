@@ -107,7 +107,7 @@ def test_a_waiting_row_is_deleted_and_removed_from_the_table_is_gone(tide: Tide,
     assert list_dead_letters(tide.admin) == []
 
 
-@pytest.mark.parametrize("tokens, policy", [(100_000, "queue"), (2000, "warn")])
+@pytest.mark.parametrize(("tokens", "policy"), [(100_000, "queue"), (2000, "warn")])
 def test_a_raised_budget_is_not_waited_for(tide: Tide, notes: WatchedModel, tokens: int, policy: str) -> None:
     run = tide.admin.execute
     run("UPDATE team.note SET body = 'Something else.' WHERE id = 1")
