@@ -1,6 +1,7 @@
 """The report of the ways to the nearest: where one overtakes the other, and what is missed."""
 
 import pytest
+
 from tidegate.bench import paths
 from tidegate.bench.paths import PATHS, crossovers
 
