@@ -1,11 +1,12 @@
 """The rules that all histories share: what happens to the table, and that every read can be explained."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from tests.histories.page import Change, Pages, changes, early, late
 from tests.histories.reading import Read, read, unexplained
 
@@ -19,25 +20,47 @@ def histories(default: int) -> int:
     return int(os.environ.get("TIDEGATE_HISTORIES", str(default)))
 
 
-def random_ones(count: int, steps: int) -> settings:
-    """Settings for so many histories of so many steps, and the shortest, which hypothesis always tries first. What a
-    failure printed is its record: with real processes and real time, the same steps may end well."""
-    return settings(
-        max_examples=count + 1,
-        stateful_step_count=steps,
-        phases=[Phase.generate],
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        print_blob=True,
-    )
+class Failures:
+    """What went wrong first. With real processes and real time the same steps may end well, and hypothesis, which tries
+    them again, would say only that."""
+
+    def __init__(self) -> None:
+        self.first: BaseException | None = None
+
+    def note(self, error: BaseException) -> None:
+        # Its own exceptions end a history, too.
+        if self.first is None and not type(error).__module__.startswith("hypothesis"):
+            self.first = error
+
+
+def run_histories(make: Callable[[Failures], "History"], count: int, steps: int) -> None:
+    """Makes so many histories of at most so many steps, and the shortest, which hypothesis always tries first."""
+    failures = Failures()
+    try:
+        run_state_machine_as_test(
+            lambda: make(failures),
+            settings=settings(
+                max_examples=count + 1,
+                stateful_step_count=steps,
+                phases=[Phase.generate],
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        if failures.first is not None:
+            raise failures.first from None
 
 
 class History(RuleBasedStateMachine):
     """Changes of the pages. Who runs the index is a subclass's business."""
 
-    def __init__(self, pages: Pages, dsn: str):
+    def __init__(self, failures: Failures, pages: Pages, dsn: str):
+        if failures.first is not None:
+            raise failures.first
         super().__init__()
+        self._failures = failures
         self.pages = pages
         self._dsn = dsn
 
@@ -68,6 +91,26 @@ class History(RuleBasedStateMachine):
         for seen in self.reads():
             wrong = unexplained(seen, self.pages.states)
             assert wrong is None, self.told(wrong)
+
+    def finish(self) -> None:
+        """Drains, and compares."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what the history began, however it went."""
+
+    def teardown(self) -> None:
+        error = sys.exc_info()[1]
+        try:
+            if error is not None:
+                self._failures.note(error)
+            if self._failures.first is None:
+                self.finish()
+        except BaseException as wrong:
+            self._failures.note(wrong)
+            raise
+        finally:
+            self.close()
 
     def told(self, what: str) -> str:
         """What is wrong, and the history so far."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from tests.histories.history import History
+from tests.histories.history import Failures, History
 from tests.histories.page import Pages
 from tests.histories.program import Faults, Program
 from tests.histories.reading import Read, Reader, difference
@@ -86,8 +86,8 @@ class Processes:
 class ProcessHistory(History):
     """Faults that any process can have. A history begins with nothing, and with all processes running."""
 
-    def __init__(self, held: Processes):
-        super().__init__(held.pages, held.dsn)
+    def __init__(self, failures: Failures, held: Processes):
+        super().__init__(failures, held.pages, held.dsn)
         self.held = held
         self.pages.transaction([("truncate",)])
         held.start_all()
@@ -164,7 +164,7 @@ class ProcessHistory(History):
     def last(self) -> None:
         """What is still done to the index when all of a history is in it."""
 
-    def teardown(self) -> None:
+    def finish(self) -> None:
         self.held.faults.tell()
         self.kill(len(self.pages.log), random.Random(len(self.pages.log)).uniform(0, 1), True)
         self.held.start_all()

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule
 from tests.conftest import Tide, fresh_database, wait_until
-from tests.histories.history import History, histories, random_ones
+from tests.histories.history import Failures, History, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Change, Pages, changes
 from tests.histories.reading import difference
@@ -38,7 +38,7 @@ from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.embedding.registry import Embedders
 from tidegate.settings import Settings
 
-HISTORIES = histories(15)
+HISTORIES = histories(10)
 LATE = 25
 """Changes of a history that come once more, in any order, when all of it is indexed."""
 
@@ -101,8 +101,8 @@ def world(server_dsn: str, template: str, embedders: Embedders) -> Iterator[Worl
 class Histories(History):
     """See the module."""
 
-    def __init__(self, world: World):
-        super().__init__(world.pages, world.tide.dsn)
+    def __init__(self, failures: Failures, world: World):
+        super().__init__(failures, world.pages, world.tide.dsn)
         self.world, self.admin, self.log = world, world.tide.admin, world.pages.log
         self.admin.execute("TRUNCATE team.page")
         world.follow()
@@ -195,24 +195,26 @@ class Histories(History):
     def model_comes_back(self) -> None:
         self.model.away = False
 
-    def teardown(self) -> None:
+    def finish(self) -> None:
         self.model.away, self.model.delay_s = False, 0.0
-        try:
-            self.drain()
-            for _, model, acknowledgements in self.zombies:
-                model.away = False
-                wait_until(lambda held=acknowledgements: not held.outstanding, 30, "a zombie ends")  # type: ignore[misc]
-            self.settle()
-            events = self.own(len(self.world.events))
-            random.Random(len(self.log)).shuffle(events)
-            for event in events[:LATE]:
-                self.again(event)
-            wait_until(lambda: not self.acknowledgements.outstanding, 30, "late changes end")
-            wrong = difference(self.admin)
-            assert wrong is None, self.told(wrong)
-        finally:
-            for each in (*(zombie for zombie, _, _ in self.zombies), self.worker):
-                each.stop()
+        self.drain()
+        for _, model, acknowledgements in self.zombies:
+            model.away = False
+            wait_until(lambda held=acknowledgements: not held.outstanding, 30, "a zombie ends")  # type: ignore[misc]
+        self.settle()
+        events = self.own(len(self.world.events))
+        random.Random(len(self.log)).shuffle(events)
+        for event in events[:LATE]:
+            self.again(event)
+        wait_until(lambda: not self.acknowledgements.outstanding, 30, "late changes end")
+        wrong = difference(self.admin)
+        assert wrong is None, self.told(wrong)
+
+    def close(self) -> None:
+        for _, model, _ in self.zombies:
+            model.away = False
+        for each in (*(zombie for zombie, _, _ in self.zombies), self.worker):
+            each.stop()
 
     def drain(self) -> None:
         """Until everything that was committed is delivered and finished, and no backfill is under way."""
@@ -233,4 +235,4 @@ class Histories(History):
 
 @pytest.mark.timeout(180 + 5 * HISTORIES)
 def test_index_is_the_source_after_every_history(world: World) -> None:
-    run_state_machine_as_test(lambda: Histories(world), settings=random_ones(HISTORIES, 15))
+    run_histories(lambda failures: Histories(failures, world), HISTORIES, 15)

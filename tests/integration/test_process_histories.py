@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule
 from tests.conftest import Tide
-from tests.histories.history import histories, random_ones
+from tests.histories.history import histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Pages
 from tests.histories.process_history import Processes, ProcessHistory, moments
@@ -97,5 +97,5 @@ def held(embedders: Embedders, tmp_path: Path) -> Iterator[Restarted]:
 
 @pytest.mark.timeout(300 + 60 * HISTORIES)
 def test_a_run_that_is_killed_under_any_history_loses_nothing(held: Restarted) -> None:
-    run_state_machine_as_test(lambda: Histories(held), settings=random_ones(HISTORIES, 12))
+    run_histories(lambda failures: Histories(failures, held), HISTORIES, 12)
     assert held.deeds

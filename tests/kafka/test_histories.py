@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
-from tests.histories.history import histories, random_ones
+from tests.histories.history import Failures, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Pages
 from tests.histories.process_history import PATIENCE_S, Processes, ProcessHistory
@@ -71,16 +71,19 @@ class Topic:
         self._producer.flush()
 
     def set_back(self, share: float) -> None:
-        """The group reads this share of the history again. It must have no members, or soon."""
+        """The group reads this share of what it has read of the history again. It must have no members, or soon."""
         from kafka.structs import OffsetAndMetadata
 
-        ends = self._consumer.end_offsets(self._partitions)
-        offsets = {
-            partition: OffsetAndMetadata(end - round((end - self._begin[partition]) * share), "", -1)
-            for partition, end in ends.items()
-        }
         deadline = time.monotonic() + PATIENCE_S
         while True:
+            (committed,) = self._admin.list_group_offsets({self._group: self._partitions}).values()
+            offsets = {
+                partition: OffsetAndMetadata(
+                    at.offset - round(max(at.offset - self._begin[partition], 0) * share), "", -1
+                )
+                for partition, at in committed.items()
+                if at.offset >= 0
+            }
             answer = self._admin.alter_group_offsets(self._group, offsets)
             if all(error.__name__ == "NoError" for error in answer.values()):
                 return
@@ -106,9 +109,9 @@ class Histories(ProcessHistory):
 
     held: Streamed
 
-    def __init__(self, held: Streamed):
+    def __init__(self, failures: Failures, held: Streamed):
         held.topic.begin()
-        super().__init__(held)
+        super().__init__(failures, held)
 
     @rule(start=st.floats(0, 1), count=st.integers(1, 12), mixed=st.booleans(), seed=st.integers(0, 999))
     def again(self, start: float, count: int, mixed: bool, seed: int) -> None:
@@ -177,5 +180,5 @@ def held(tide: KafkaTide, kafka: Cluster, tmp_path: Path) -> Iterator[Streamed]:
 
 @pytest.mark.timeout(300 + 60 * HISTORIES)
 def test_two_workers_lose_nothing_under_any_history(held: Streamed) -> None:
-    run_state_machine_as_test(lambda: Histories(held), settings=random_ones(HISTORIES, 12))
+    run_histories(lambda failures: Histories(failures, held), HISTORIES, 12)
     assert held.deeds
