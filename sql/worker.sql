@@ -100,14 +100,19 @@ SET position = excluded.position, kind = excluded.kind, reason = excluded.reason
     retry_at = clock_timestamp() + %(retry_in)s * CASE excluded.kind WHEN 'budget' THEN 1 ELSE power(2, least(d.attempts, 7)) END;
 
 -- dead_letters_due --
+-- What waits for tomorrow's budget is due as soon as there is room: the budget was raised, or its figures put right.
+-- Those that were taken just now come back within ten minutes anyway.
 SELECT d.key, d.position::text, d.attempts
 FROM tidegate.dead_letter d
-WHERE d.product_id = %(product_id)s AND d.retry_at <= clock_timestamp()
+WHERE d.product_id = %(product_id)s
+  AND (d.retry_at <= clock_timestamp()
+       OR (%(room)s AND d.kind = 'budget' AND d.retry_at > d.last_at + interval '10 minutes'))
 ORDER BY d.retry_at LIMIT 200;
 
 -- dead_letters_taken --
 -- Should the worker die with them in hand, they come back later.
-UPDATE tidegate.dead_letter SET retry_at = clock_timestamp() + interval '10 minutes' WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
+UPDATE tidegate.dead_letter SET last_at = clock_timestamp(), retry_at = clock_timestamp() + interval '10 minutes'
+WHERE product_id = %(product_id)s AND key = ANY (%(keys)s);
 
 -- truncate_ledger --
 DELETE FROM tidegate.ledger WHERE product_id = %(product_id)s AND position < %(position)s::pg_lsn[];

@@ -9,7 +9,7 @@ from tests.integration.offer import offer
 from tests.integration.test_verify import verified
 
 from tidegate.index.embedding.local_model import MODEL
-from tidegate.observe.dead_letters import list_dead_letters, retry_dead_letters
+from tidegate.observe.dead_letters import list_dead_letters
 
 BUDGET = "      - {property: budget, vendor: tidegate, value: {tokens: %s, policy: %s}}\n      - property: rowAccess"
 SENTENCES = [
@@ -90,7 +90,6 @@ def test_new_texts_wait_and_nothing_else(tide: Tide, notes: WatchedModel) -> Non
 
     # The next day.
     spend(tide, -2000)
-    retry_dead_letters(tide.admin, None, None)
     wait_until(lambda: list_dead_letters(tide.admin) == [], 10, "nothing waits any more")
     assert tide.rows("SELECT chunk_no, content, region FROM rag_team.note WHERE id = 1 ORDER BY 1") == [
         (number, content, "APAC") for number, content in enumerate(chunks)
@@ -106,6 +105,19 @@ def test_a_waiting_row_is_deleted_and_removed_from_the_table_is_gone(tide: Tide,
     tide.caught_up()
     assert tide.one("SELECT count(*) FROM rag_team.note") == 0
     assert list_dead_letters(tide.admin) == []
+
+
+@pytest.mark.parametrize(("tokens", "policy"), [(100_000, "queue"), (2000, "warn")])
+def test_a_raised_budget_is_not_waited_for(tide: Tide, notes: WatchedModel, tokens: int, policy: str) -> None:
+    run = tide.admin.execute
+    run("UPDATE team.note SET body = 'Something else.' WHERE id = 1")
+    run("INSERT INTO team.note (id, body) SELECT n, 'note ' || n FROM generate_series(2, 250) n")
+    tide.caught_up()
+    assert len(list_dead_letters(tide.admin)) == 250
+    assert tide.one("SELECT count(*) FROM rag_team.note") == 0
+    tide.apply(budgeted(tokens, policy))
+    wait_until(lambda: list_dead_letters(tide.admin) == [], 20, "nothing waits any more")
+    assert tide.one("SELECT count(*) FROM rag_team.note WHERE content IN ('Something else.', 'note ' || id)") == 250
 
 
 def test_another_product_and_the_policy_warn_are_not_held_up(tide: Tide, notes: WatchedModel) -> None:

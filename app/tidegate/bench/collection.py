@@ -17,7 +17,7 @@ from psycopg import sql
 
 from tidegate.bench import rows
 from tidegate.bench.catalogue import READER
-from tidegate.bench.entitlement import PRINCIPALS, SCOPES
+from tidegate.bench.entitlement import PRINCIPALS, SCOPES, Principal
 from tidegate.contract.odcs import load_contracts
 from tidegate.database import Connection, connect
 from tidegate.govern.apply import apply_plan
@@ -50,22 +50,22 @@ class Collection:
     scope_of: NDArray[np.int16]
 
 
-def publish(connection: Connection, embedders: Embedders) -> None:
+def publish(connection: Connection, embedders: Embedders, principals: Sequence[Principal] = PRINCIPALS) -> None:
     """Makes the source table, applies the contract, and makes the principals with their attributes."""
     connection.execute("CREATE SCHEMA bench")
     connection.execute("CREATE TABLE bench.passage (id bigint PRIMARY KEY, scope text NOT NULL, body text NOT NULL)")
     (contract,) = load_contracts([CONTRACT])
     apply_plan(connection, make_plan(connection, contract, embedders.of(contract.embedding.model)))
-    for principal in PRINCIPALS:
+    for principal in principals:
         if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [principal.role]).fetchone() is None:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(principal.role)))
         connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(READER), sql.Identifier(principal.role)))
         set_attributes(connection, principal.role, {"scopes": principal.scopes})
 
 
-def drop_principals(connection: Connection) -> None:
+def drop_principals(connection: Connection, principals: Sequence[Principal] = PRINCIPALS) -> None:
     """Removes the principals from the server; after their database."""
-    for principal in PRINCIPALS:
+    for principal in principals:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(principal.role)))
 
 

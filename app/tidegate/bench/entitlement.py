@@ -45,6 +45,26 @@ PRINCIPALS = (
     Principal("0.05 %", "tidegate_bench_tiny", ("tenant-tiny",)),
 )
 
+STAIRS = tuple(
+    Principal(label, f"tidegate_bench_stair_{number}", scopes)
+    for number, (label, scopes) in enumerate(
+        (
+            ("0.05 %", ("tenant-tiny",)),
+            ("0.15 %", _SPREAD[:2]),
+            ("0.3 %", _SPREAD[:4]),
+            ("0.5 %", ("tenant-small",)),
+            ("1 %", _SPREAD[:13]),
+            ("2 %", ("tenant-large",)),
+            ("5 %", _OTHERS[:2]),
+            ("10 %", _OTHERS[:4]),
+            ("20 %", _OTHERS[:8]),
+            ("30 %", _OTHERS[:12]),
+            ("50 %", _OTHERS[:20]),
+        )
+    )
+)
+"""Each may see more than the one before."""
+
 
 def scopes_in_runs(rows: int) -> NDArray[np.int16]:
     """A scope a row, in runs: for rows that lie side by side where they belong together."""

@@ -180,6 +180,25 @@ def bench_search(
     console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
+@bench_app.command("paths")
+def bench_paths(
+    rows: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_ROWS", min=20_000, help="Generated vectors in the product.")
+    ] = 200_000,
+    queries: Annotated[
+        int, typer.Option(envvar="TIDEGATE_BENCH_QUERIES", min=1, help="Questions, of every caller each.")
+    ] = 100,
+    seed: Seed = 1,
+    dsn: BenchDsn = None,
+    json_: Json = False,
+) -> None:
+    """The ways to the nearest, each for callers of few and of many rows: where one overtakes the other."""
+    from tidegate.bench.paths import Paths
+
+    report = Paths(rows=rows, queries=queries, seed=seed, dsn=dsn).run()
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
+
+
 @bench_app.command("hybrid")
 def bench_hybrid(
     data: Annotated[

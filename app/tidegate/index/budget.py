@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
+from tidegate.contract.budget import Budget
 from tidegate.database import Connection
 from tidegate.index.product import Product
 from tidegate.sql import queries
@@ -34,7 +35,7 @@ class Budgets:
             return True
         name = product.contract.product
         with self._lock:
-            over = self._spent.get(name, 0) + self._given[name] >= budget.tokens
+            over = self._over(name, budget)
             if over and budget.policy == "queue":
                 return False
             self._given[name] += tokens
@@ -44,6 +45,17 @@ class Budgets:
         if warn:
             log.warning("budget is spent", extra={"product": name, "tokens_a_day": budget.tokens})
         return True
+
+    def room(self, product: Product) -> bool:
+        """Whether rows that wait for tomorrow's budget need not wait any more."""
+        budget = product.contract.budget
+        if budget is None or budget.policy != "queue":
+            return True
+        with self._lock:
+            return not self._over(product.contract.product, budget)
+
+    def _over(self, name: str, budget: Budget) -> bool:
+        return self._spent.get(name, 0) + self._given[name] >= budget.tokens
 
     def refresh(self, connection: Connection, products: Iterable[Product]) -> None:
         """Reads what was spent today. Call when this worker's own figures are written."""

@@ -472,7 +472,7 @@ class Worker:
 
     def _retry_parked(self, connection: Connection) -> None:
         for product in self._routes.working:
-            parameters = {"product_id": product.product_id}
+            parameters = {"product_id": product.product_id, "room": self._budgets.room(product)}
             due = connection.execute(self._static["dead_letters_due"], parameters).fetchall()
             if due:
                 keys = [key for key, _, _ in due]
