@@ -84,7 +84,9 @@ def test_null_stays_null_where_the_column_has_a_default(tide: Tide) -> None:
     columns = {"id": "integer", "title": "text", "region": "text", "price": "numeric"}
     run = tide.admin.execute
     run("CREATE SCHEMA team")
-    run("CREATE TABLE team.d (id integer PRIMARY KEY, title text DEFAULT 'x', region text DEFAULT 'EU', price numeric DEFAULT 1)")
+    run(
+        "CREATE TABLE team.d (id integer PRIMARY KEY, title text DEFAULT 'x', region text DEFAULT 'EU', price numeric DEFAULT 1)"
+    )
     run("INSERT INTO team.d VALUES (1, 'read', NULL, NULL)")
     tide.apply(offer("team.d", columns, carried=["region", "price"], template="{title} {region} {price}"))
     tide.run()
