@@ -1,25 +1,26 @@
 """Kafka's side of a worker: a member of the consumer group that takes its partitions' events to a receiver."""
 
-import json
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
-from tidegate.capture.change_event import ChangeEvent, StreamEvent, TableScanned, Undecodable, UndecodableEvent, decode
-from tidegate.capture.engine import Receiver
-from tidegate.capture.kafka_client import KafkaUnfit, make_topics, mend_join, reason
+from tidegate.capture.backlog import Backlog, StreamReceiver
+from tidegate.capture.change_event import ChangeEvent, StreamEvent
+from tidegate.capture.holding import Held, Holding
 from tidegate.capture.kafka_client import consumer as kafka_consumer
-from tidegate.capture.partitioning import TABLE_FIELD
+from tidegate.capture.kafka_client import is_fatal, make_topics, mend_join, reason
 from tidegate.capture.partitions import PartitionAcknowledgements, Place
 from tidegate.capture.position import Lsn
+from tidegate.capture.rebalance import Rebalance
+from tidegate.capture.record import event_of
+from tidegate.capture.silence import Silence
 from tidegate.capture.source import Source
 from tidegate.capture.stream import Stream
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError
 from tidegate.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,42 +30,11 @@ COMMIT_S = 0.2
 BACKLOG_HIGH = 2_000
 BACKLOG_LOW = 500
 _REVOKE_PATIENCE_S = 1.0
-_SILENCE_S = 5.0
-_LOOK_S = 2.0
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.5, 15.0
 
 
 class ConsumerStopped(TidegateError):
     """The Kafka consumer cannot go on."""
-
-
-class StreamReceiver(Receiver, Protocol):
-    """A receiver of many streams."""
-
-    def forget(self, stream: Stream, gone: Callable[[Iterable[int]], bool]) -> None:
-        """Drops what waits of a stream that another worker has now."""
-
-
-@dataclass
-class Held:
-    """A partition that this worker has."""
-
-    topic_partition: Any
-    stream: Stream
-    committed: int | None = None
-    finished: Lsn | None = None
-    seen: Lsn | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    stream: Stream
-    events: Sequence[tuple[int, StreamEvent]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    stream: Stream
 
 
 @dataclass
@@ -91,26 +61,24 @@ class GroupConsumer:
     acknowledgements: PartitionAcknowledgements
     lost: Callable[[str], None]
     _consumer: Any = None
-    _held: dict[Stream, Held] = field(default_factory=dict)
-    _changes: "queue.SimpleQueue[tuple[str, set[Any]]]" = field(default_factory=queue.SimpleQueue)
-    _backlog: "queue.SimpleQueue[_Batch | _Gone | None]" = field(default_factory=queue.SimpleQueue)
-    _waiting: int = 0
-    _counted: threading.Lock = field(default_factory=threading.Lock)
+    _silence: Silence = field(default_factory=Silence)
+    _backlog: Backlog = field(default_factory=Backlog)
     _paused: bool = False
     _stopping: threading.Event = field(default_factory=threading.Event)
     _draining: threading.Event = field(default_factory=threading.Event)
     _failure: BaseException | None = None
-    _trouble: tuple[str, datetime] | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
-    _last_record: float = 0.0
     _last_commit: float = 0.0
-    _last_look: float = 0.0
     _counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._holding = Holding(self.acknowledgements)
+        self._rebalance = Rebalance(self._finish)
 
     def start(self) -> None:
         """Joins the group; returns at once. A broker that is away is waited for."""
         self._stream_of = {source.topic: name for name, source in self.sources.items()}
-        self._last_record = time.monotonic()
+        self._silence = Silence()
         for name, work in (("kafka", self._poll_until_stopped), ("receive", self._deliver)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             self._threads.append(thread)
@@ -124,7 +92,7 @@ class GroupConsumer:
         """Commits what is finished, leaves the group, ends the threads."""
         self._draining.set()
         self._stopping.set()
-        self._backlog.put(None)
+        self._backlog.end()
         for thread in self._threads:
             thread.join(timeout)
 
@@ -137,7 +105,7 @@ class GroupConsumer:
     @property
     def trouble(self) -> tuple[str, datetime] | None:
         """What keeps changes from coming, and since when; None: nothing does."""
-        return self._trouble
+        return self._silence.trouble
 
     @property
     def counts(self) -> dict[str, int]:
@@ -147,7 +115,7 @@ class GroupConsumer:
     def held(self) -> list[tuple[Held, int | None]]:
         """The partitions that it has, each with the offset of its end."""
         found = []
-        for held in list(self._held.values()):
+        for held in self._holding.all():
             try:
                 end = self._consumer.highwater(held.topic_partition)
             except Exception:  # the partition is being taken away at this moment
@@ -166,10 +134,10 @@ class GroupConsumer:
                 self._turn()
                 pause = _RETRY_FIRST_S
             except Exception as error:  # kafka-python's own, and whatever a broker that is away leads to
-                if _is_fatal(error):
+                if is_fatal(error):
                     self._failure = error
                     break
-                self._say(reason(error))
+                self._silence.because(reason(error))
                 log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pause})
                 # From the start: records of this turn may be lost to it, and come again to the next membership.
                 self._leave()
@@ -179,22 +147,21 @@ class GroupConsumer:
 
     def _join(self) -> None:
         make_topics(self.settings, self._stream_of)
-        self._changes = queue.SimpleQueue()
+        self._rebalance = Rebalance(self._finish)
         consumer = kafka_consumer(self.settings.kafka, self.group, self.client_id)
         self._consumer, self._paused = consumer, False
-        consumer.subscribe(topics=sorted(self._stream_of), listener=_listener(self))
+        consumer.subscribe(topics=sorted(self._stream_of), listener=self._rebalance.listener())
 
     def _turn(self) -> None:
         records = self._consumer.poll(timeout_ms=POLL_MS, max_records=BACKLOG_HIGH)
         mend_join(self._consumer)
-        self._settle_changes()
+        self._settle()
         for topic_partition, batch in records.items():
-            held = self._held.get(self._stream(topic_partition))
+            held = self._holding.get(self._stream(topic_partition))
             if held is not None:
                 self._hand_over(held, batch)
         if records:
-            self._last_record = time.monotonic()
-            self._trouble = None
+            self._silence.broken()
         self._commit()
         self._regulate()
         self._look()
@@ -206,7 +173,7 @@ class GroupConsumer:
         stream = held.stream
         events: list[tuple[int, StreamEvent]] = []
         for record in records:
-            event = _event(record, stream.source)
+            event = event_of(record, stream.source)
             if event is None:
                 continue
             events.append((self.acknowledgements.open(stream), event))
@@ -214,18 +181,12 @@ class GroupConsumer:
                 held.seen = max(held.seen or Lsn(0), event.position.change)
         self.acknowledgements.batch(stream, Place(records[-1].offset + 1, held.seen))
         if events:
-            with self._counted:
-                self._waiting += len(events)
-            self._backlog.put(_Batch(stream, events))
+            self._backlog.put(stream, events)
 
-    def _settle_changes(self) -> None:
+    def _settle(self) -> None:
         """Takes and gives up partitions as the group has decided during the poll."""
-        while True:
-            try:
-                kind, partitions = self._changes.get_nowait()
-            except queue.Empty:
-                return
-            if kind == "assigned":
+        for decision, partitions in self._rebalance.decisions():
+            if decision == "assigned":
                 self._take(partitions)
             else:
                 for topic_partition in partitions:
@@ -244,8 +205,7 @@ class GroupConsumer:
                     "the topic has not all changes any more, all rows are read again",
                     extra={"topic": topic_partition.topic, "partition": stream.partition, "begins_at": begin},
                 )
-            self.acknowledgements.assign(stream)
-            self._held[stream] = Held(topic_partition, stream, committed)
+            self._holding.take(Held(topic_partition, stream, committed))
             self._counts[stream.source] = len(self._consumer.partitions_for_topic(topic_partition.topic))
         for source in lost:
             self.lost(source)
@@ -254,47 +214,26 @@ class GroupConsumer:
         log.info("partitions taken", extra={"partitions": [tp.partition for tp in sorted(partitions)]})
 
     def _give_up(self, stream: Stream) -> None:
-        if self._held.pop(stream, None) is not None:
-            self.acknowledgements.revoke(stream)
-            # Behind its batches that still wait: none of them is received after it is forgotten.
-            self._backlog.put(_Gone(stream))
+        if self._holding.give_up(stream):
+            self._backlog.forget(stream)
 
-    def revoked(self, partitions: set[Any]) -> None:
-        """Called while the group decides: finishes what is in hand, commits it; the rest is dropped after the poll."""
+    def _finish(self, partitions: set[Any]) -> None:
+        """While the group takes these away: finishes what is in hand, commits it; the rest goes after the poll."""
         streams = [self._stream(topic_partition) for topic_partition in partitions]
         deadline = time.monotonic() + _REVOKE_PATIENCE_S
         while self.acknowledgements.outstanding(streams) and time.monotonic() < deadline:
             time.sleep(0.005)
-        self._note_finished()
-        offsets = self._offsets(streams)
+        self._holding.finished()
+        offsets = self._holding.offsets(streams)
         if offsets:
             self._consumer.commit_async(offsets)
-        self._changes.put(("revoked", partitions))
         log.info("partitions given up", extra={"partitions": sorted(tp.partition for tp in partitions)})
-
-    def _note_finished(self) -> None:
-        for stream, place in self.acknowledgements.acknowledgeable().items():
-            held = self._held.get(stream)
-            if held is not None:
-                held.committed, held.finished = place.offset, place.lsn
-
-    def _offsets(self, streams: Iterable[Stream]) -> dict[Any, Any]:
-        from kafka.structs import OffsetAndMetadata
-
-        return {
-            self._held[stream].topic_partition: OffsetAndMetadata(self._held[stream].committed, "", -1)
-            for stream in streams
-            if stream in self._held and self._held[stream].committed is not None
-        }
 
     def _commit(self, *, now: bool = False) -> None:
         if not now and time.monotonic() < self._last_commit + COMMIT_S:
             return
-        before = {stream: held.committed for stream, held in self._held.items()}
-        self._note_finished()
-        offsets = self._offsets(
-            stream for stream, held in self._held.items() if now or held.committed != before[stream]
-        )
+        moved = self._holding.finished()
+        offsets = self._holding.offsets(None if now else moved)
         if not offsets:
             return
         self._last_commit = time.monotonic()
@@ -306,10 +245,9 @@ class GroupConsumer:
 
     def _regulate(self) -> None:
         """Pauses the partitions while much waits; polling goes on, and with it the membership."""
-        with self._counted:
-            waiting = self._waiting
+        waiting = self._backlog.waiting
         stop = self._draining.is_set() or waiting > BACKLOG_HIGH
-        partitions = [held.topic_partition for held in self._held.values()]
+        partitions = [held.topic_partition for held in self._holding.all()]
         if not self._paused and stop:
             self._consumer.pause(*partitions)
             self._paused = True
@@ -319,26 +257,14 @@ class GroupConsumer:
 
     def _look(self) -> None:
         """After a silence (heartbeats come every second), asks whether Kafka is away, or who writes to it."""
-        now = time.monotonic()
-        if now < max(self._last_record + _SILENCE_S, self._last_look + _LOOK_S) or self._paused:
-            return
-        self._last_look = now
-        if not self._held:
+        if self._paused or not self._silence.to_be_looked_at() or not self._holding:
             return
         try:
-            self._consumer.end_offsets([held.topic_partition for held in self._held.values()], timeout_ms=1_000)
+            self._consumer.end_offsets([held.topic_partition for held in self._holding.all()], timeout_ms=1_000)
         except Exception as error:  # see _poll_until_stopped
-            self._say(f"Kafka does not answer ({type(error).__name__})")
+            self._silence.because(f"Kafka does not answer ({type(error).__name__})")
         else:
-            self._say("no heartbeat comes: the connector does not run, or its database is away")
-
-    def _say(self, trouble: str) -> None:
-        if self._trouble is None:
-            age = time.monotonic() - self._last_record
-            self._trouble = (trouble, datetime.fromtimestamp(time.time() - age, UTC))
-            log.warning("no changes come", extra={"reason": trouble})
-        else:
-            self._trouble = (trouble, self._trouble[1])
+            self._silence.because("no heartbeat comes: the connector does not run, or its database is away")
 
     def _leave(self) -> None:
         if self._consumer is None:
@@ -347,8 +273,8 @@ class GroupConsumer:
             self._commit(now=True)
         except Exception as error:  # what is not committed comes again
             log.warning("the last offsets are not committed", extra={"reason": f"{type(error).__name__}: {error}"})
-        for stream in list(self._held):
-            self._give_up(stream)
+        for held in self._holding.all():
+            self._give_up(held.stream)
         try:
             self._consumer.close(autocommit=False, timeout_ms=5_000)
         except Exception as error:  # the broker is away: the group will miss this member by itself
@@ -358,64 +284,11 @@ class GroupConsumer:
     # --- delivering
 
     def _deliver(self) -> None:
-        while True:
-            work = self._backlog.get()
-            match work:
-                case None:
-                    return
-                case _Gone(stream):
-                    self.receiver.forget(stream, self.acknowledgements.gone)
-                case _Batch(stream, events):
-                    try:
-                        self.receiver.receive(events, stream)
-                    except BaseException as error:
-                        self._failure = error
-                        raise
-                    with self._counted:
-                        self._waiting -= len(events)
-
-
-def _listener(consumer: GroupConsumer) -> Any:
-    from kafka import ConsumerRebalanceListener
-
-    class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-        def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-            consumer._changes.put(("assigned", set(assigned)))
-
-        def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-            consumer.revoked(set(revoked))
-
-        def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-            # Another has them already; nothing may be committed.
-            consumer._changes.put(("lost", set(lost)))
-
-    return Listener()
-
-
-def _event(record: Any, source: str) -> StreamEvent | None:
-    try:
-        event = decode(_text(record.key), _text(record.value))
-    except (UndecodableEvent, UnicodeDecodeError) as error:
-        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        reason = str(error) if isinstance(error, UndecodableEvent) else "not UTF-8"
-        return Undecodable(json.dumps(place), reason)
-    if isinstance(event, ChangeEvent):
-        key = event.key
-        if key is not None and TABLE_FIELD in key:
-            key = {name: value for name, value in key.items() if name != TABLE_FIELD}
-        return replace(event, key=key, source=source)
-    return replace(event, source=source) if isinstance(event, TableScanned) else event
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
-
-
-def _is_fatal(error: Exception) -> bool:
-    from kafka import errors
-
-    fatal = (errors.KafkaConfigurationError, errors.AuthorizationError, errors.SaslAuthenticationFailedError)
-    return isinstance(error, (UsageError, KafkaUnfit, *fatal))
+        try:
+            self._backlog.deliver(self.receiver, self.acknowledgements.gone)
+        except BaseException as error:
+            self._failure = error
+            raise
 
 
 def _committed(_: object, answer: object) -> None:

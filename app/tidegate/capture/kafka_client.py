@@ -108,6 +108,14 @@ def reason(error: Exception) -> str:
     return f"Kafka: {type(error).__name__}: {error}"
 
 
+def is_fatal(error: Exception) -> bool:
+    """Whether trying again is of no use."""
+    from kafka import errors
+
+    fatal = (errors.KafkaConfigurationError, errors.AuthorizationError, errors.SaslAuthenticationFailedError)
+    return isinstance(error, (UsageError, KafkaUnfit, *fatal))
+
+
 def servers(settings: KafkaSettings) -> list[str]:
     """Kafka's addresses.
 
