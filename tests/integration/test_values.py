@@ -78,3 +78,24 @@ def test_every_value_makes_the_same_document_by_every_way(tide: Tide, arrays: bo
     assert [values[row[0] % 1000] for row in others] == []
     empty = [number for number, (_, value) in enumerate(values) if value in blank]
     assert tide.rows("SELECT id FROM rag_team.v WHERE id %% 1000 = ANY (%s)", empty) == []
+
+
+def test_null_stays_null_where_the_column_has_a_default(tide: Tide) -> None:
+    columns = {"id": "integer", "title": "text", "region": "text", "price": "numeric"}
+    run = tide.admin.execute
+    run("CREATE SCHEMA team")
+    run(
+        "CREATE TABLE team.d (id integer PRIMARY KEY, title text DEFAULT 'x', region text DEFAULT 'EU', price numeric DEFAULT 1)"
+    )
+    run("INSERT INTO team.d VALUES (1, 'read', NULL, NULL)")
+    tide.apply(offer("team.d", columns, carried=["region", "price"], template="{title} {region} {price}"))
+    tide.run()
+    tide.live("team.d")
+    run("INSERT INTO team.d VALUES (2, 'streamed', NULL, NULL)")
+    run("INSERT INTO team.d (id, title) VALUES (3, 'left out')")
+    tide.caught_up()
+    assert tide.rows("SELECT region, price::text, trim(content) FROM rag_team.d ORDER BY id") == [
+        (None, None, "read"),
+        (None, None, "streamed"),
+        ("EU", "1", "left out EU 1"),
+    ]

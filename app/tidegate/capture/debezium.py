@@ -64,6 +64,8 @@ def source_properties(
         "include.unknown.datatypes": "true",
         "key.converter.schemas.enable": "false",
         "value.converter.schemas.enable": "false",
+        # Connect's converter writes a column's DEFAULT where the row has NULL, if it is not told otherwise.
+        "value.converter.replace.null.with.default": "false",
         "errors.retry.delay.initial.ms": "300",
         "retriable.restart.connector.wait.ms": "1000",
         "errors.retry.delay.max.ms": "5000",
