@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.histories.model import QuickModel
 
 from tidegate.cli import main
-from tidegate.index import lane, worker
+from tidegate.index import house, pause
 from tidegate.index.embedding import registry
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.index.embedding.local_model import LocalModel
@@ -36,6 +36,6 @@ class ToldModel(QuickModel):
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))
     registry.LocalModel = lambda: ToldModel(file)  # type: ignore[attr-defined]
-    lane._RETRY_FIRST_S, lane._RETRY_MOST_S = 0.05, 0.5
-    worker._HOUSEKEEPING_S = 0.2
+    pause.FIRST_S, pause.MOST_S = 0.05, 0.5
+    house.HOUSEKEEPING_S = 0.2
     main()
