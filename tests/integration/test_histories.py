@@ -33,10 +33,11 @@ from tidegate.capture.position import Lsn, lsn
 from tidegate.capture.slot import ensure_slot
 from tidegate.capture.stream import EMBEDDED, Stream
 from tidegate.database import Connection, connect
-from tidegate.index import lane, worker
+from tidegate.index import house, pause
 from tidegate.index.embedding.embedder import Embedder, EmbedderUnavailable, TextRefused, Vectors
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.embedding.registry import Embedders
+from tidegate.index.worker import Worker
 from tidegate.settings import Settings
 
 HISTORIES = int(os.environ.get("TIDEGATE_HISTORIES", "15"))
@@ -121,9 +122,9 @@ class World:
 def world(server_dsn: str, template: str, embedders: Embedders) -> Iterator[World]:
     patch = pytest.MonkeyPatch()
     for module, name, value in (
-        (lane, "_RETRY_FIRST_S", 0.01),
-        (lane, "_RETRY_MOST_S", 0.05),
-        (worker, "_HOUSEKEEPING_S", 0.05),
+        (pause, "FIRST_S", 0.01),
+        (pause, "MOST_S", 0.05),
+        (house, "HOUSEKEEPING_S", 0.05),
     ):
         patch.setattr(module, name, value)
     model = QuickModel(embedders.of(MODEL))
@@ -176,7 +177,7 @@ class Histories(RuleBasedStateMachine):
             "UPDATE tidegate.product SET state = 'live', truncated_at = NULL; DELETE FROM tidegate.watermark"
         )
         self.begin = self.at = len(world.events)
-        self.zombies: list[tuple[worker.Worker, QuickModel, Acknowledgements[int]]] = []
+        self.zombies: list[tuple[Worker, QuickModel, Acknowledgements[int]]] = []
         self.states = [(world.here(), source(self.admin))]
         self.start_worker()
         # Rows from the beginning: most changes meet one.
@@ -185,7 +186,7 @@ class Histories(RuleBasedStateMachine):
     def start_worker(self) -> None:
         self.acknowledgements: Acknowledgements[int] = Acknowledgements()
         self.model = QuickModel(self.world.model.inner)
-        self.worker = worker.Worker(
+        self.worker = Worker(
             self.world.tide.dsn, self.world.tide.settings, QuickModels(self.model), self.acknowledgements
         )
         self.worker.start()
