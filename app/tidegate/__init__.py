@@ -50,7 +50,8 @@ def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
         ConnectionFailed: not reachable, or the login may not take the role.
         NotInitialised: a database without tidegate.
     """
-    from tidegate.query.client import Client, given_dsn
+    from tidegate.query.client import Client
+    from tidegate.query.dsn import given_dsn
     from tidegate.settings import Settings
 
     settings = Settings()
@@ -66,7 +67,7 @@ def connect_async(dsn: str | None = None, *, role: str | None = None) -> "AsyncC
         UsageError: no DSN.
     """
     from tidegate.query.async_client import AsyncClient
-    from tidegate.query.client import given_dsn
+    from tidegate.query.dsn import given_dsn
     from tidegate.settings import Settings
 
     settings = Settings()

@@ -1,8 +1,9 @@
 """The static SQL of the folder `sql/`: whole files, and named queries (`-- name --`) of a file."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -29,3 +30,14 @@ def with_vector_schema(text: LiteralString, schema: str) -> sql.SQL:
     """`text` with pgvector's schema in place of its token, as in PostgreSQL's own extension scripts."""
     quoted = '"' + schema.replace('"', '""') + '"'
     return sql.SQL(text.replace(VECTOR_SCHEMA_TOKEN, quoted))
+
+
+def bound(statement: LiteralString, parameters: Mapping[str, Any]) -> sql.Composed:
+    """A named query with its parameters written into it as literals, so that a plan shows what runs."""
+    parts: list[sql.Composable] = []
+    rest: str = statement
+    while "%(" in rest:
+        before, _, after = rest.partition("%(")
+        name, _, rest = after.partition(")s")
+        parts += [sql.SQL(before), sql.Literal(parameters[name])]
+    return sql.Composed([*parts, sql.SQL(rest)])

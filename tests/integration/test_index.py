@@ -20,7 +20,8 @@ from tidegate.capture.change_event import ChangeEvent, Operation
 from tidegate.capture.position import Lsn, Position
 from tidegate.database import Connection, connect, register_vectors
 from tidegate.index.embedding.local_model import MODEL
-from tidegate.index.indexer import Indexer, Item, Outcome
+from tidegate.index.indexer import Indexer, Outcome
+from tidegate.index.item import Item
 from tidegate.index.mend import mend
 from tidegate.index.product import Product, published
 from tidegate.index.purge import purge
@@ -303,7 +304,7 @@ def overtaken(bench: Bench, model: WatchedModel, texts: Any) -> np.ndarray:
 def test_a_carried_update_does_not_keep_the_wrong_chunks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its look at the ledger and its write another loop wrote another document."""
     bench.upsert("first", (100, 110))
-    known = bench.indexer._known
+    known = bench.indexer._decision._known
 
     def look_then_lose_time(*arguments: Any) -> Any:
         found = known(*arguments)
@@ -311,7 +312,7 @@ def test_a_carried_update_does_not_keep_the_wrong_chunks(bench: Bench, monkeypat
         bench.upsert("second", (200, 210))
         return found
 
-    monkeypatch.setattr(bench.indexer, "_known", look_then_lose_time)
+    monkeypatch.setattr(bench.indexer._decision, "_known", look_then_lose_time)
     bench.upsert("first", (300, 310), region="US")
     assert bench.contents() == [("first", "US")]
 

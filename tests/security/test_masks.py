@@ -16,7 +16,8 @@ from tests.security.test_restricted_columns import places
 from tests.security.weaken import Weakening, attack, breach
 
 from tidegate.database import connect, register_vectors
-from tidegate.index.indexer import Indexer, Item, parked_event
+from tidegate.index.indexer import Indexer
+from tidegate.index.item import Item, parked_event
 from tidegate.index.product import published
 from tidegate.index.sweep import sweep
 

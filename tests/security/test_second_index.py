@@ -11,7 +11,8 @@ from tests.security.conftest import World
 from tests.security.test_masks import CLEAR, EMAIL, TABLE, Masked, masked_contract
 
 from tidegate.govern.drift import find_drift
-from tidegate.govern.model_switch import Direction, switch
+from tidegate.govern.index_pair import Direction
+from tidegate.govern.model_switch import switch
 from tidegate.index.embedding.local_model import MODEL
 
 OTHER = "other/model"

@@ -15,7 +15,7 @@ from tidegate.index.product import Violation, published
 
 UNGUARDED = Weakening(
     "unguarded",
-    patches=(("tidegate.govern.plan.guards", lambda *_: ()),),
+    patches=(("tidegate.govern.plan.index_plan.guards", lambda *_: ()),),
 )
 SPY = """
     GRANT USAGE ON SCHEMA {schema} TO PUBLIC;

@@ -11,7 +11,7 @@ from tidegate.cli.program import app
 from tidegate.errors import UsageError
 
 if TYPE_CHECKING:
-    from tidegate.govern.model_switch import Direction
+    from tidegate.govern.index_pair import Direction
 
 model_app = typer.Typer(help="A product's embedding model, changed without downtime.", no_args_is_help=True)
 app.add_typer(model_app, name="model")

@@ -32,8 +32,8 @@ from tidegate.contract.expression import (
     UserAttribute,
 )
 from tidegate.contract.family import TEMPORAL, Family, family, is_approximate, is_padded
+from tidegate.contract.instant import instant
 from tidegate.contract.rule import Rule
-from tidegate.contract.typecheck import instant
 
 Attributes = Mapping[str, Sequence[str | None]]
 Members = Mapping[str, Collection[object]]

@@ -23,8 +23,8 @@ from tidegate.contract.expression import (
     Or,
 )
 from tidegate.contract.family import Family, is_approximate
+from tidegate.contract.instant import instant
 from tidegate.contract.normal_form import EXACT, normal_form, operand_family
-from tidegate.contract.typecheck import instant
 
 MAX_STEPS = 200_000
 """After so many comparisons of two terms the answer is no; rules that people write need some hundreds."""

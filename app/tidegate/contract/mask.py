@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Literal, assert_never
 
 from tidegate.contract.family import Family, base, family, is_approximate, is_padded
-from tidegate.contract.typecheck import instant
+from tidegate.contract.instant import instant
 
 MaskKind = Literal["null", "hash", "partial_email", "last4", "constant"]
 TEXT_ONLY: tuple[MaskKind, ...] = ("hash", "partial_email", "last4")

@@ -14,10 +14,10 @@ from tidegate.contract.expression import columns
 from tidegate.contract.finding import ContractErrors
 from tidegate.contract.findings import Findings
 from tidegate.contract.grammar import parse
+from tidegate.contract.operand import RuleTypeError
 from tidegate.contract.page import read_page
 from tidegate.contract.rule import STANDARDS_PREFIX, Rule, read_rule
 from tidegate.contract.severity import LintFinding, Severity
-from tidegate.contract.typecheck import RuleTypeError
 
 
 @dataclass(frozen=True, slots=True)

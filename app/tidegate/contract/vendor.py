@@ -10,10 +10,11 @@ from tidegate.contract.finding import did_you_mean
 from tidegate.contract.findings import Findings
 from tidegate.contract.identifier import is_identifier, is_role, is_source_schema
 from tidegate.contract.membership import Membership
+from tidegate.contract.operand import RuleTypeError
 from tidegate.contract.page import Path
 from tidegate.contract.rule import STANDARDS_PREFIX, Rule, read_rule
 from tidegate.contract.tokens import RuleSyntaxError
-from tidegate.contract.typecheck import Effect, RuleTypeError
+from tidegate.contract.typecheck import Effect
 
 VENDOR = "tidegate"
 CHUNK_TOKENS = (16, 8000)

@@ -27,7 +27,7 @@ from tidegate.contract.expression import (
     UserAttribute,
 )
 from tidegate.contract.family import Family, base, family, is_approximate, physical_type
-from tidegate.contract.typecheck import instant
+from tidegate.contract.instant import instant
 from tidegate.govern.asker import Asker, Caller
 
 _OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}

@@ -1,4 +1,4 @@
-"""Why somebody sees a row, and who can: asked of the database (sql/explain.sql), which answers with the reasons."""
+"""Why somebody sees a row, and who can: asked of the database (sql/explain.sql, sql/who_can_see.sql)."""
 
 import json
 import re

@@ -10,7 +10,7 @@ import psycopg
 
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection
-from tidegate.index.lane import BULK_HIGH, BULK_LOW
+from tidegate.index.lane_queue import BULK_HIGH, BULK_LOW
 from tidegate.sql import queries
 
 log = logging.getLogger(__name__)

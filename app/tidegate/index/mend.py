@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidegate.database import Connection
-from tidegate.index.indexer import Indexer, Item, parked_event
+from tidegate.index.indexer import Indexer
+from tidegate.index.item import Item, parked_event
 from tidegate.index.product import Product
 from tidegate.sql import queries
 

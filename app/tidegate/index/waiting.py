@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tidegate.capture.change_event import Operation
-from tidegate.index.indexer import Item
+from tidegate.index.item import Item
 from tidegate.index.turns import in_turns
 
 Key = tuple[int, str | None]

@@ -13,7 +13,7 @@ _RUNS = uuid.UUID("5d0f4d5e-4f0a-4c0e-9d2b-7a1d3f1c6e02")
 
 
 class BackfillLineage:
-    """What the worker calls (index/worker.py, BackfillObserver). Sent in a thread of its own: no row waits for it.
+    """What the worker calls (index/house.py, BackfillObserver). Sent in a thread of its own: no row waits for it.
 
     START and COMPLETE may come from two processes; their run is known by the product and the end of the backfill
     before, which the catalog must not have replaced yet.

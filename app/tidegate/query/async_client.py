@@ -13,7 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query.answer import Answer
-from tidegate.query.client import Client, try_out
+from tidegate.query.client import Client
+from tidegate.query.dsn import try_out
 from tidegate.query.duration import Duration
 from tidegate.query.hit import Hit
 from tidegate.query.run import AsyncStream, run_async

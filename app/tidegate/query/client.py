@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, assert_never, ove
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from tidegate.database import Connection, NotInitialised, connect
-from tidegate.errors import UsageError
+from tidegate.database import Connection
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query.answer import Answer
+from tidegate.query.dsn import try_out
 from tidegate.query.duration import Duration
 from tidegate.query.hit import Hit
 from tidegate.query.run import Stream, run
@@ -270,32 +270,3 @@ class Client(Surface):
     def _configure(self, connection: Connection) -> None:
         for opening in self._session_openings():
             connection.execute(opening)
-
-
-def try_out(dsn: str, role: str | None) -> None:
-    """Says at once, and plainly, what is wrong with the DSN, the role or the database.
-
-    Raises:
-        ConnectionFailed: not reachable, or the login may not take the role.
-        NotInitialised: a database without tidegate.
-        UsageError: the DSN is none.
-    """
-    with connect(dsn, role=role) as connection:
-        row = connection.execute(
-            "SELECT FROM pg_namespace, pg_extension WHERE nspname = 'tidegate' AND extname = 'vector'"
-        ).fetchone()
-        if row is None:
-            raise NotInitialised(
-                f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
-            )
-
-
-def given_dsn(dsn: str | None, settings: Settings) -> str:
-    """The DSN, or that of the settings.
-
-    Raises:
-        UsageError: neither.
-    """
-    if found := dsn or settings.dsn:
-        return found
-    raise UsageError("no DSN: pass it to tidegate.connect, or set TIDEGATE_DSN")

@@ -7,7 +7,8 @@ import pytest
 from tidegate.contract.expression import Column, Compare, In, Literal, Member, UserAttribute
 from tidegate.contract.family import Family, family, physical_type
 from tidegate.contract.grammar import parse
-from tidegate.contract.typecheck import RuleTypeError, check
+from tidegate.contract.operand import RuleTypeError
+from tidegate.contract.typecheck import check
 
 COLUMNS = {
     "id": "bigint", "small": "smallint", "price": "numeric(10,2)", "ratio": "real", "flag": "boolean",

@@ -90,10 +90,12 @@ def test_cover_order_and_bounds_with_every_setting(text: str, tokens: int, data:
             assert solid("".join(chunks)) == solid(text)
         at = end = 0
         for chunk in chunks:
-            found = text.find(chunk, at)
-            assert found >= 0
+            # Fences have no number: of several the last that leaves nothing out.
+            places = [place.start() for place in re.finditer(f"(?={re.escape(chunk)})", text)]
+            fit = [place for place in places if place >= at and solid(text[end:place]) == ""]
+            assert fit
+            found = fit[-1]
             at = found + 1 if overlap_ else found + len(chunk)
-            assert solid(text[end:found]) == ""
             end = max(end, found + len(chunk))
         assert solid(text[end:]) == ""
 

@@ -9,7 +9,7 @@ import pytest
 from tidegate.capture.change_event import ChangeEvent, Operation
 from tidegate.capture.position import Lsn, Position
 from tidegate.index import waiting
-from tidegate.index.indexer import Item
+from tidegate.index.item import Item
 from tidegate.index.turns import in_turns
 
 
