@@ -4,8 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
+from tests.histories.program import Program
 from tests.integration.offer import offer
 
 from tidegate.database import connect
@@ -26,29 +25,9 @@ KILLS = int(os.environ.get("TIDEGATE_KILLS", "3"))
 ITEM = {"id": "integer", "title": "text", "rank": "integer"}
 
 
-class Run:
-    """A real `tidegate run`."""
-
-    def __init__(self, dsn: str, log: Path):
-        environment = {**os.environ, "TIDEGATE_DSN": dsn, "TIDEGATE_HEARTBEAT_MS": "200"}
-        self._log = log
-        with log.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tidegate.cli", "run"], env=environment, stdout=stderr, stderr=stderr
-            )
-
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-
-
 @contextlib.contextmanager
-def running(dsn: str, log: Path) -> Iterator[Run]:
-    run = Run(dsn, log)
+def running(dsn: str, log: Path) -> Iterator[Program]:
+    run = Program(dsn, {}, log, "tidegate.cli", "run")
     try:
         yield run
     finally:
@@ -137,7 +116,7 @@ def same_index(dsn: str) -> None:
         assert list_dead_letters(connection) == []
 
 
-def caught_up(run: Run, dsn: str, timeout: float) -> None:
+def caught_up(run: Program, dsn: str, timeout: float) -> None:
     """Everything that was committed before is in the index, backfills included."""
     deadline = time.monotonic() + timeout
     with connect(dsn) as connection:

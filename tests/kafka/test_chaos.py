@@ -7,17 +7,14 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.conftest import Tide
+from tests.histories.program import Program
 from tests.integration.test_kill import publish, same_index
 from tests.kafka.cluster import Cluster
 from tests.kafka.conftest import KafkaTide
@@ -27,38 +24,6 @@ CHANGES = int(os.environ.get("TIDEGATE_CHAOS_CHANGES", "1500"))
 KEYS = int(os.environ.get("TIDEGATE_CHAOS_KEYS", "200"))
 PAUSE_S = float(os.environ.get("TIDEGATE_CHAOS_PAUSE_S", "0.12"))
 WORKERS, PARTITIONS = 3, 6
-
-
-class Worker:
-    """A real `tidegate worker`, paused and killed as a test likes."""
-
-    def __init__(self, tide: Tide, cluster: Cluster, log: Path):
-        self._log = log
-        environment = {
-            **os.environ,
-            **cluster.env,
-            "TIDEGATE_DSN": tide.dsn,
-            "TIDEGATE_HEARTBEAT_MS": "200",
-            "TIDEGATE_KAFKA__PARTITIONS": str(PARTITIONS),
-        }
-        with log.open("ab") as out:
-            command = [sys.executable, "-m", "tidegate.cli", "worker"]
-            self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")[-6000:]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.process.send_signal(signal.SIGCONT)
 
 
 class Load(threading.Thread):
@@ -148,10 +113,11 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_stays(tide: KafkaTide, k
     publish(tide.dsn, tide.embedders)
     tide.connectors().apply(60)
     load, watch = Load(tide.dsn, seed), Watch(tide.dsn)
-    started: list[Worker] = []
+    started: list[Program] = []
 
-    def start() -> Worker:
-        started.append(Worker(tide, kafka, tmp_path / "log"))
+    def start() -> Program:
+        environment = {**kafka.env, "TIDEGATE_KAFKA__PARTITIONS": str(PARTITIONS)}
+        started.append(Program(tide.dsn, environment, tmp_path / "log", "tidegate.cli", "worker"))
         return started[-1]
 
     workers = [start() for _ in range(WORKERS)]
@@ -197,18 +163,18 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_stays(tide: KafkaTide, k
             worker.kill()
 
 
-def caught_up(tide: KafkaTide, workers: list[Worker], timeout: float) -> None:
+def caught_up(tide: KafkaTide, workers: list[Program], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         for worker in workers:
-            assert worker.process.poll() is None, worker.log()
+            worker.require()
         states = tide.rows("SELECT DISTINCT state FROM tidegate.product")
         if tide.one("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '1s')") and states == [("live",)]:
             return
         assert time.monotonic() < deadline, how_it_is(tide, states, workers)
 
 
-def how_it_is(tide: KafkaTide, states: object, workers: list[Worker]) -> str:
+def how_it_is(tide: KafkaTide, states: object, workers: list[Program]) -> str:
     """What stands still, for the message of a failure."""
     facts = [
         ("states", states),

@@ -1,0 +1,64 @@
+"""A tidegate of its own process, which a test pauses, ends and kills."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Program:
+    """A running `tidegate COMMAND`."""
+
+    def __init__(self, dsn: str, environment: Mapping[str, str], log: Path, *command: str):
+        self._log = log
+        given = {**os.environ, "TIDEGATE_DSN": dsn, "TIDEGATE_HEARTBEAT_MS": "200", **environment}
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=_ROOT, env=given, stdout=out, stderr=out
+            )
+
+    def log(self) -> str:
+        """What it and its predecessors said last."""
+        return self._log.read_text(encoding="utf-8", errors="replace")[-6000:]
+
+    def require(self) -> None:
+        """It has not ended by itself."""
+        assert self.process.poll() is None, self.log()
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self, timeout: float) -> None:
+        """As SIGTERM does: in order, unless it has hardly begun."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout) in (0, -signal.SIGTERM), self.log()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Everything in it stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+class Faults:
+    """What the model of launch.py does at the moment."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.tell()
+
+    def tell(self, *, away: bool = False, delay_s: float = 0.0) -> None:
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps({"away": away, "delay_s": delay_s}))
+        new.replace(self.file)
