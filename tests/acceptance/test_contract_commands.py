@@ -31,7 +31,7 @@ def test_from_a_table_to_its_history(tidegate: Command) -> None:
     text = file.read_text()
     assert tidegate.ok("new", "team.note", "--output", "-").out == text
     clean = tidegate.ok("lint", str(file), "--strict")
-    assert (clean.out, clean.err) == ("", "1 files, 0 errors, 0 warnings\n")
+    assert (clean.out, clean.err) == ("", "1 file, 0 errors, 0 warnings\n")
     new = tidegate("diff", str(file), "--exit-code")
     assert (new.code, new.out) == (2, "team.note is new; any version may be its first\n")
     tidegate.ok("apply", str(file))

@@ -9,6 +9,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control, given_dsn
 from tidegate.cli.program import EXIT_FAILED, EXIT_USAGE, app, standards_app
+from tidegate.count import counted
 from tidegate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def lint(
 
             print(as_sarif(result, version("tidegate")))
     counts = as_json(result)
-    console.err.print(f"{len(result.files)} files, {counts['errors']} errors, {counts['warnings']} warnings")
+    said = ((len(result.files), "file"), (counts["errors"], "error"), (counts["warnings"], "warning"))
+    console.err.print(", ".join(counted(number, noun) for number, noun in said))
     if result.fails(strict=strict):
         raise typer.Exit(EXIT_FAILED)
 
