@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from tidegate.errors import UsageError
 from tidegate.index.chunking import TokenSplitter
 from tidegate.index.embedding.embedder import EmbedderUnavailable, Splitter, TextRefused, Vectors
 from tidegate.index.embedding.litellm_module import litellm
@@ -36,6 +38,16 @@ class LitellmModel:
     def dimension(self) -> int:
         """See Embedder: asks the model once."""
         return int(self.embed(["dimension"]).shape[1])
+
+    @cached_property
+    def ruler(self) -> str | None:
+        """See Embedder: the tiktoken encoding with which litellm counts for this model."""
+        try:
+            chosen = litellm().utils.select_tokenizer(self.model)
+            encoding = import_module("litellm.litellm_core_utils.token_counter").openai_tokenizer_encoding(self.model)
+        except (AttributeError, ImportError, UsageError):  # another release of litellm, or none
+            return None
+        return f"tiktoken {encoding.name}" if chosen["type"] == "openai_tokenizer" else None
 
     def prepare(self) -> None:
         """See Embedder."""
