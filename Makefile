@@ -25,7 +25,7 @@ lint: $(VENV)/.dev
 
 lint-docker: $(VENV)/.dev
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/docker-compose -f docker/compose.yaml --profile cli config --quiet
+	$(BIN)/docker-compose -f docker/compose.yaml --profile cli --profile registry config --quiet
 
 up:
 	docker compose -f docker/compose.yaml up --build --detach --wait
@@ -54,5 +54,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo 'Setting up $(VENV) for tests (about two minutes the first time) …' >&2
-	@$(PIP) --editable '.[embedded,jwt,lineage,llm,dev]'
+	@$(PIP) --editable '.[embedded,jwt,lineage,llm,registry,dev]'
 	@touch $@ $(VENV)/.demo

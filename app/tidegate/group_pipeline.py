@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from tidegate.capture.consumer import GroupConsumer
 from tidegate.capture.partitions import PartitionAcknowledgements
+from tidegate.capture.record import Records
 from tidegate.capture.source import Source, group, sources
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection, connect
@@ -30,6 +31,7 @@ class GroupPipeline:
 
     def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
         self._dsn = complete(dsn)
+        records = Records.of(settings)
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
@@ -48,6 +50,7 @@ class GroupPipeline:
             self._worker,
             acknowledgements,
             self._read_again,
+            records,
         )
 
     def start(self) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.kafka.cluster import Cluster, cluster, lack
+from tests.kafka.registry import Registry
+from tests.kafka.registry import registry as run_registry
 from tidegate.connectors import Connectors
 from tidegate.database import Connection
 from tidegate.group_pipeline import GroupPipeline
@@ -35,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def kafka() -> Iterator[Cluster]:
     """The session's broker and Connect."""
     with cluster(quick=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def registry(kafka: Cluster) -> Iterator[Registry]:
+    """The session's schema registry; started when the first test asks for it."""
+    with run_registry() as running:
         yield running
 
 

@@ -98,7 +98,7 @@ class SourceKeeper:
         self.house.check(home, there, self.source)
         partitions = self.fleet.partitions.get(self.source.name, 0)
         if partitions != self._beats_in:
-            set_heartbeats(there, self.source.prefix, partitions)
+            set_heartbeats(there, self.source, partitions)
             self._beats_in = partitions
         asked = self._backfills.ask(home, there)
         if asked:
