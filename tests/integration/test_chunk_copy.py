@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,23 @@ def _in_hand(tide: Tide) -> bool:
     """A moment for the copy to begin; its rows wait at the gate."""
     reason = "SELECT state = 'backfilling' FROM tidegate.product WHERE beside IS NOT NULL"
     return bool(tide.one(reason)) and any(thread.name == f"copy:team.note@{OTHER}" for thread in threading.enumerate())
+
+
+def test_nothing_is_copied_before_the_first_index_has_what_came_before_the_contract(tide: Tide, notes: Models) -> None:
+    """A change that only the first was told of: copied too early, the second would never hear of it."""
+    notes.of(MODEL).away = True
+    tide.admin.execute("UPDATE team.note SET title = 'uno' WHERE id = 1")
+    wait_until(lambda: "uno" in notes.of(MODEL).texts, 20, "the first index is at it")
+    tide.apply(OF_OTHER)
+    wait_until(lambda: _in_hand(tide), 20, "the copy has begun")
+    time.sleep(3)
+    assert both(tide)[1] == []
+    notes.of(MODEL).away = False
+    copied(tide)
+    first, second = both(tide)
+    assert first == second
+    assert (1, "EU", "uno") in second
+    assert sound(tide)
 
 
 def test_a_truncate_while_it_is_copied(tide: Tide, notes: Models) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import console
-from tidegate.cli.options import Dsn, Json, control, given_dsn
+from tidegate.cli.options import Dsn, Json, control, given_dsn, write_text
 from tidegate.cli.program import EXIT_FAILED, EXIT_USAGE, app, standards_app
 from tidegate.count import counted
 from tidegate.errors import UsageError
@@ -58,7 +58,7 @@ def new(
     if file is None:
         print(text, end="")
         return
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
     console.err.print(console.escape(f"wrote {file}; read it, then: tidegate lint {file} && tidegate apply {file}"))
 
 

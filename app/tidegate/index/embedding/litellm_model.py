@@ -10,7 +10,7 @@ import numpy as np
 
 from tidegate.errors import UsageError
 from tidegate.index.chunking import TokenSplitter
-from tidegate.index.embedding.embedder import EmbedderUnavailable, Splitter, TextRefused, Vectors
+from tidegate.index.embedding.embedder import EmbedderUnavailable, ModelUnknown, Splitter, TextRefused, Vectors
 from tidegate.index.embedding.litellm_module import litellm
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,18 @@ class LitellmModel:
 
     @cached_property
     def dimension(self) -> int:
-        """See Embedder: asks the model once."""
-        return int(self.embed(["dimension"]).shape[1])
+        """See Embedder: asks the model once.
+
+        Raises:
+            ModelUnknown: it refuses any text.
+        """
+        try:
+            return int(self.embed(["dimension"]).shape[1])
+        except TextRefused as refused:
+            raise ModelUnknown(
+                f"{refused}; is there such a model? Names are litellm's provider/name, e.g. "
+                "openai/text-embedding-3-small, and TIDEGATE_API_BASE says where another server is"
+            ) from None
 
     @cached_property
     def ruler(self) -> str | None:
