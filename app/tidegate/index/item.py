@@ -40,11 +40,11 @@ class Item:
         assert self.event.key is not None
         return tuple(str(self.event.key[name]) for name in self.product.key_names)
 
-    def try_again(self, most: int, again: "list[Item]", trouble: Exception) -> bool:
+    def try_again(self, most: int, again: "list[Item]", trouble: Exception | None = None) -> bool:
         """Counts an attempt and puts the item to `again`; False: these were `most`, or nobody waits for it. A row that
         is copied waits where it is, however long."""
         self.attempts += 1
-        self.trouble = str(trouble)
+        self.trouble = None if trouble is None else str(trouble)
         if self.retry or (self.attempts >= most and self.copied is None):
             return False
         again.append(self)
