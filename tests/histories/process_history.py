@@ -9,13 +9,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from tests.histories.history import Failures, History
+from tests.histories.history import PATIENCE_S, Failures, History
 from tests.histories.page import Pages
 from tests.histories.program import Faults, Program
 from tests.histories.reading import Read, Reader, difference
 
-PATIENCE_S = 150.0
-"""For a machine that is busy with something else: a history ends as soon as it can."""
 places = st.integers(0, 7)
 moments = st.sampled_from([0.0, 0.05, 0.3, 1.0])
 

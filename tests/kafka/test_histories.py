@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.conftest import wait_until
-from tests.histories.history import Failures, histories, run_histories
+from tests.histories.history import PATIENCE_S, Failures, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, KEYS, Pages
-from tests.histories.process_history import PATIENCE_S, Processes, ProcessHistory
+from tests.histories.process_history import Processes, ProcessHistory
 from tests.histories.program import Faults, Program
 from tests.kafka.cluster import Cluster
 from tests.kafka.conftest import PARTITIONS, KafkaTide
