@@ -164,9 +164,13 @@ class ProcessHistory(History):
     def last(self) -> None:
         """What is still done to the index when all of a history is in it."""
 
+    def disturb(self) -> None:
+        """What is done to each history at its end, before all must be right."""
+        self.kill(len(self.pages.log), random.Random(len(self.pages.log)).uniform(0, 1), True)
+
     def finish(self) -> None:
         self.held.faults.tell()
-        self.kill(len(self.pages.log), random.Random(len(self.pages.log)).uniform(0, 1), True)
+        self.disturb()
         self.held.start_all()
         self.held.caught_up()
         self.last()

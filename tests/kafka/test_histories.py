@@ -19,9 +19,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from tests.conftest import wait_until
 from tests.histories.history import Failures, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
-from tests.histories.page import CONTRACT, Pages
+from tests.histories.page import CONTRACT, KEYS, Pages
 from tests.histories.process_history import PATIENCE_S, Processes, ProcessHistory
 from tests.histories.program import Faults, Program
 from tests.kafka.cluster import Cluster
@@ -31,6 +32,7 @@ from tidegate.capture.stream import HOME
 from tidegate.index.embedding.local_model import MODEL
 
 HISTORIES = histories(2)
+HELD_S = 1.0
 LATE = 25
 """Changes of a history that come once more, in any order, when all of it is indexed."""
 
@@ -102,6 +104,7 @@ class Streamed(Processes):
     cluster: Cluster = field(kw_only=True)
     tide: KafkaTide = field(kw_only=True)
     topic: Topic = field(kw_only=True)
+    histories: int = 0
 
 
 class Histories(ProcessHistory):
@@ -141,6 +144,31 @@ class Histories(ProcessHistory):
             self.held.cluster.restart_connect(signal.SIGKILL)
         else:
             self.held.tide.connectors().restart(60)
+
+    def disturb(self) -> None:
+        self.held.histories += 1
+        if self.held.histories % 2:
+            self.hold_up()
+        else:
+            super().disturb()
+
+    def hold_up(self) -> None:
+        """A worker stands still while it embeds, until the other has its partitions and all changes, and newer ones;
+        then it goes on with what it had in hand."""
+        self.held.start_all()
+        self.held.caught_up()
+        self.held.faults.tell(delay_s=HELD_S)
+        # Of new texts no chunk stays: what such a row must not overwrite, the ledger alone tells.
+        self.pages.transaction([("again", key) for key in range(1, KEYS + 1)])
+        running = [program for program in self.held.running if program]
+        wait_until(lambda: any(map(self.held.faults.asked, running)), PATIENCE_S, "a model is asked")
+        program = next(program for program in running if self.held.faults.asked(program))
+        self.note("held up", running.index(program))
+        with program.paused():
+            self.held.faults.tell()
+            self.pages.transaction([("delete", 1), ("again", 2), ("all",)])
+            self.held.caught_up()
+        time.sleep(HELD_S)
 
     def last(self) -> None:
         records = self.held.topic.changes()
