@@ -264,7 +264,7 @@ def _from_jars(scratch: Path, user: str, quick: bool) -> tuple[Program, Program,
             [*java[:1], "-Xmx512m", *java[1:], connect, str(scratch / "connect.properties")],
             scratch / "connect.log",
         ),
-        f"{folder / 'plugins'},{jars.registry_jars() / 'plugins'}",
+        f"{folder / 'plugins'},{jars.converter_jars() / 'plugins'}",
     )
 
 

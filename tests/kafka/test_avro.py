@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, wait_until
 from tests.integration.offer import offer
 from tests.kafka.cluster import Cluster, free_port
@@ -48,6 +50,8 @@ FULL = """
     (3, NULL, NULL, NULL, NULL, NULL, NULL, 'NaN', 123456.789, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', '{}', NULL,
      NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
 """
+pytestmark = pytest.mark.timeout(600)
+"""The first of these tests may have to fetch a registry, and waits until it is up."""
 NOTES = "SELECT id, content FROM rag_team.note ORDER BY id, chunk_no"
 
 

@@ -19,11 +19,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.conftest import wait_until
-from tests.histories.history import Failures, histories, run_histories
+from tests.histories.history import PATIENCE_S, Failures, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
-from tests.histories.page import CONTRACT, KEYS, Pages
-from tests.histories.process_history import PATIENCE_S, Processes, ProcessHistory
+from tests.histories.page import CONTRACT, Pages
+from tests.histories.process_history import HELD_S, Processes, ProcessHistory
 from tests.histories.program import Faults, Program
 from tests.kafka.cluster import Cluster
 from tests.kafka.conftest import PARTITIONS, KafkaTide
@@ -32,7 +31,6 @@ from tidegate.capture.stream import HOME
 from tidegate.index.embedding.local_model import MODEL
 
 HISTORIES = histories(2)
-HELD_S = 1.0
 LATE = 25
 """Changes of a history that come once more, in any order, when all of it is indexed."""
 
@@ -147,7 +145,7 @@ class Histories(ProcessHistory):
 
     def disturb(self) -> None:
         self.held.histories += 1
-        if self.held.histories % 2:
+        if self.held.histories % 2 == 0:
             self.hold_up()
         else:
             super().disturb()
@@ -155,15 +153,8 @@ class Histories(ProcessHistory):
     def hold_up(self) -> None:
         """A worker stands still while it embeds, until the other has its partitions and all changes, and newer ones;
         then it goes on with what it had in hand."""
-        self.held.start_all()
-        self.held.caught_up()
-        self.held.faults.tell(delay_s=HELD_S)
-        # Of new texts no chunk stays: what such a row must not overwrite, the ledger alone tells.
-        self.pages.transaction([("again", key) for key in range(1, KEYS + 1)])
-        running = [program for program in self.held.running if program]
-        wait_until(lambda: any(map(self.held.faults.asked, running)), PATIENCE_S, "a model is asked")
-        program = next(program for program in running if self.held.faults.asked(program))
-        self.note("held up", running.index(program))
+        number, program = self.embedding()
+        self.note("held up", number)
         with program.paused():
             self.held.faults.tell()
             self.pages.transaction([("delete", 1), ("again", 2), ("all",)])
