@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, wait_until
+from tests.disposable import disposable_server
 from tests.integration.test_model_change import OTHER, TwoModels
 from tests.kafka.conftest import KafkaTide
 from tests.remote import CRM, CUSTOMER, Away, planned, publish, source_database
@@ -16,7 +17,6 @@ from tidegate.govern.drift import find_drift
 from tidegate.govern.model_switch import switch
 from tidegate.govern.principals import set_attributes
 from tidegate.index.embedding.local_model import MODEL
-from tidegate.local import postgres
 from tidegate.observe.dead_letters import list_dead_letters
 from tidegate.observe.fleet import fleet_status
 from tidegate.observe.verify_all import verify_all
@@ -27,7 +27,7 @@ INDEXED = "SELECT id, content FROM rag_sales.customer ORDER BY id"
 @pytest.fixture(scope="module")
 def other_server() -> Iterator[str]:
     """A superuser's DSN on a second server."""
-    with postgres.temporary(postgres.DISPOSABLE) as server:
+    with disposable_server() as server:
         yield server.dsn
 
 
