@@ -64,7 +64,8 @@ class TestWords:
             "SELECT * FROM tidegate.chunk_words",
             "SELECT words FROM tidegate.chunk_words WHERE words @@ 'zebra'",
             "SELECT * FROM tidegate.access_statistics",
-            "SELECT tidegate.entitlement_of('team.note', 1, 'postgres', '{}', '{}', NULL)",
+            "SELECT tidegate.entitlement_of('{}', 'postgres', NULL, '{}', '{}')",
+            "SELECT tidegate.visible_share_of(NULL, '[]', '{}')",
             "SELECT tidegate.attribute_texts_of('postgres', 'regions')",
             "CREATE TRIGGER mine AFTER INSERT ON rag_team.note EXECUTE FUNCTION tidegate.keep_words('english', 'id')",
         ):
