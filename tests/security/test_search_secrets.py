@@ -78,6 +78,20 @@ class TestWords:
         assert set(found(session, query_text="budget", k=100)) == set(range(20, 30))
         assert found(gate.session(""), query_text="budget", k=100) == []
 
+    def test_a_strong_match_is_found_among_thousands(self, secretive: World, reader: Connection) -> None:
+        secretive.admin.execute(
+            "INSERT INTO team.note (id, title, region) SELECT n, 'note', 'EU' FROM generate_series(1000, 4001) n"
+        )
+        secretive.admin.execute(
+            "INSERT INTO rag_team.note (id, region, chunk_no, content, content_hash, embedding, position, contract_version) "
+            "SELECT n, 'EU', 0, CASE n WHEN 4001 THEN 'walrus walrus walrus' ELSE 'one walrus among other beasts ' || n END, "
+            "'', %s::public.vector, '{0/1,0/1}', '1.0.0' FROM generate_series(1000, 4001) n",
+            [VECTOR],
+        )
+        secretive.admin.execute("ANALYZE rag_team.note; ANALYZE tidegate.chunk_words")
+        assert found(reader, query_text="walrus", k=3)[0] == 4001
+        assert found(reader, query_text="walrus or zebra", k=3)[0] == 4001
+
     def test_they_follow_their_chunks(self, secretive: World, reader: Connection) -> None:
         admin = secretive.admin
         admin.execute("UPDATE rag_team.note SET content = 'walrus' WHERE id = 12")
