@@ -12,6 +12,8 @@ from tests.histories.reading import Read, read, unexplained
 
 from tidegate.database import connect
 
+PATIENCE_S = 150.0
+"""For a machine that is busy with something else: a history ends as soon as it can."""
 rolled_back = st.sampled_from([False] * 5 + [True])
 
 

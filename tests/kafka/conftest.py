@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Cluster]:
     """The session's broker and Connect."""
-    with cluster() as running:
+    with cluster(quick=True) as running:
         yield running
 
 

@@ -19,8 +19,12 @@ def jars() -> Path:
 
 
 def registry_jars() -> Path:
-    """The folder with `registry/`, to be run, and `plugins/`, its converters for Connect, as registry.pom.xml names
-    them."""
+    """The folder with `registry/`, to be run, as registry.pom.xml names it."""
+    return _resolved(REGISTRY_POM, "-Pregistry")
+
+
+def converter_jars() -> Path:
+    """The folder with `plugins/`, the registry's converters for Connect, as registry.pom.xml names them."""
     folder = _resolved(REGISTRY_POM)
     # They have no manifest of their services yet, and without one Connect would look through all classes for plugins.
     manifest = folder / "plugins" / "apicurio" / "manifest.jar"
@@ -30,14 +34,14 @@ def registry_jars() -> Path:
     return folder
 
 
-def _resolved(pom: Path) -> Path:
-    folder = _CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+def _resolved(pom: Path, *options: str) -> Path:
+    folder = _CACHE / "".join([hashlib.sha256(pom.read_bytes()).hexdigest()[:12], *options])
     if folder.is_dir():
         return folder
     _CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
         made = Path(scratch) / "made"
-        command = ["mvn", "-q", "-B", "-f", str(pom), "package", f"-Dfolder={made}"]
+        command = ["mvn", "-q", "-B", "-f", str(pom), "package", f"-Dfolder={made}", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         made.replace(folder)

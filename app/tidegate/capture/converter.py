@@ -48,6 +48,11 @@ def require_registry(settings: Settings) -> None:
                 "http://registry:8080/apis/registry/v2 (Apicurio) or http://registry:8081 (Confluent and others)"
             )
         return
+    if "@" in urlsplit(registry.url).netloc:
+        raise UsageError(
+            "TIDEGATE_REGISTRY__URL has credentials in it, which logs would show; set TIDEGATE_REGISTRY__USER and "
+            "__PASSWORD instead"
+        )
     if urlsplit(registry.url).scheme not in ("http", "https"):
         raise UsageError(f'TIDEGATE_REGISTRY__URL is "{registry.url}"; it must begin with http:// or https://')
     if registry.token is not None and (registry.user or registry.password):

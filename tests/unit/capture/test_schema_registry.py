@@ -3,13 +3,16 @@
 import base64
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.kafka.certificate import certificate
 
 from tidegate.capture import avro
 from tidegate.capture.change_event import ChangeEvent, Undecodable
@@ -29,7 +32,7 @@ EVENT = {
 
 
 @contextlib.contextmanager
-def answering(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
+def answering(status: int, body: object, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[Any]]]:
     """A server that always answers so; what it was asked."""
     asked: list[Any] = []
 
@@ -46,10 +49,12 @@ def answering(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}", asked
     finally:
         server.shutdown()
         server.server_close()
@@ -68,6 +73,16 @@ def test_credentials_are_sent() -> None:
         SchemaRegistry(url, RegistrySettings(token="abc")).schema(7)
         basic = "Basic " + base64.b64encode(b"u:p:w").decode()
         assert [header for _, header in asked] == [basic, "Bearer abc"]
+
+
+def test_a_certificate_of_an_authority_of_ones_own(tmp_path: Path) -> None:
+    cafile = str(certificate(tmp_path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "broker.pem")
+    with answering(200, {"schema": '"int"'}, context) as (url, _):
+        assert SchemaRegistry(url, RegistrySettings(cafile=cafile)).schema(7).text == '"int"'
+        with pytest.raises(RegistryAway, match="CERTIFICATE_VERIFY_FAILED"):
+            SchemaRegistry(url, RegistrySettings()).schema(7)
 
 
 def test_only_a_plain_no_means_that_there_is_no_schema() -> None:
@@ -209,7 +224,7 @@ def settings(**options: Any) -> Settings:
 @pytest.mark.parametrize(
     ("registry", "message"),
     [
-        ({}, "TIDEGATE_REGISTRY__URL"), ({"url": "registry:8081"}, "must begin with http"),
+        ({}, "TIDEGATE_REGISTRY__URL"), ({"url": "registry:8081"}, "must begin with http"), ({"url": "http://u:pw@r"}, "has credentials in it"),
         ({"url": "http://r", "user": "u", "token": "t"}, "takes one"), ({"url": "https://r", "cafile": "/no/such"}, "no file"),
     ],
 )  # fmt: skip
