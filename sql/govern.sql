@@ -5,6 +5,12 @@ SELECT c.oid, c.relkind::text, c.relreplident::text, c.relrowsecurity,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- table_names --
+SELECT n.nspname || '.' || c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname !~ '^(pg_|information_schema$|tidegate$|rag_|beside_)'
+ORDER BY 1;
+
 -- restricts_relation_kinds --
 -- In the minor releases of August 2024 and later.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind');

@@ -138,6 +138,7 @@ class Tide:
         """Publishes a contract given as YAML text; under a version of its own where it differs from the published
         one, since a published version stays what it is."""
         parsed = self.bumped(self.contract(contract))
+        options.setdefault("embedder_of", self.embedders.of)
         plan = make_plan(self.admin, parsed, self.embedders.of(parsed.embedding.model), **options)
         apply_plan(self.admin, plan)
         return plan

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tidegate.count import counted
+
 # Every command prints, few of them what these modules bring along.
 if TYPE_CHECKING:
     from tidegate.capture.connect import ConnectorState
@@ -152,7 +154,7 @@ def print_fleet(fleet: "FleetStatus") -> None:
         if worker.alive and worker.trouble:
             out.print(escape(f"worker {worker.worker}: {worker.trouble}, since {moment(worker.trouble_since)}"))
         elif worker.alive:
-            out.print(escape(f"worker {worker.worker}: works, {worker.bulk_waiting} rows of backfills wait"))
+            out.print(escape(f"worker {worker.worker}: works, {counted(worker.bulk_waiting, 'row')} of backfills wait"))
         else:
             out.print(escape(f"worker {worker.worker}: not seen since {moment(worker.seen_at)}"))
     for source in fleet.sources:
@@ -180,9 +182,17 @@ def model_lines(status: "ModelStatus") -> Iterator[str]:
     for index, part in ((status.searched, "searched"), (status.second, "beside")):
         if index is None:
             continue
-        facts = [f"{index.dimension} dimensions", index.state, f"{index.rows:,} rows", f"{index.chunks:,} chunks"]
+        facts = [
+            f"{index.dimension} dimensions",
+            index.state,
+            counted(index.rows, "row"),
+            counted(index.chunks, "chunk"),
+        ]
         if index.parked:
             facts.append(f"{index.parked:,} parked")
+        if index is status.second:
+            how = "from the chunks of the first" if index.built_from == "chunks" else "from the source"
+            facts.append(f"built {how}" if index.state == "live" else f"is built {how}")
         if index is status.second and status.lag_s is not None:
             facts.append(f"{status.lag_s:.1f} s behind the other")
         if index.served_until is not None:
@@ -207,7 +217,7 @@ def print_dead_letters(letters: "Sequence[DeadLetter]") -> None:
         again = f", tried again {moment(letter.retry_at)}" if letter.retry_at else ""
         out.print(
             f"{letter.id}  {letter.product}  {escape(letter.key)}  {letter.kind}: {escape(letter.reason)} "
-            f"({letter.attempts} attempts, last {moment(letter.last_at)}{again})"
+            f"({counted(letter.attempts, 'attempt')}, last {moment(letter.last_at)}{again})"
         )
 
 
@@ -224,7 +234,7 @@ def print_verification(verified: "Verification") -> None:
     kinds = Counter(finding.problem for finding in verified.findings)
     found = ", ".join(f"{count:,} {problem}" for problem, count in kinds.items()) or "nothing wrong"
     left = sum(not finding.repaired for finding in verified.findings)
-    parts = [f"{verified.product}: {verified.compared:,} rows of source and index compared", found]
+    parts = [f"{verified.product}: {counted(verified.compared, 'row')} of source and index compared", found]
     if verified.findings:
         parts.append("all repaired" if not left else f"{left:,} not repaired; --repair does it")
     if verified.parked:

@@ -146,6 +146,18 @@ class LaneQueue:
             self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
             self._changed.notify_all()
 
+    def put_copied(self, product: Product) -> None:
+        """The product's rows were put, as far as the first index has them."""
+        with self._changed:
+            self._bulk[(product.product_id, "\x00copied")] = Scanned(product, [])
+            self._changed.notify_all()
+
+    def waiting_of(self, product: Product) -> int:
+        """Rows of the product that wait in bulk, or for a model that did not answer."""
+        with self._changed:
+            later = sum(item.product.product_id == product.product_id for _, item in self._later)
+            return later + sum(product_id == product.product_id for product_id, _ in self._bulk)
+
     def rest(self, name: str) -> None:
         """The loop of this name has done what it took."""
         with self._changed:
@@ -158,6 +170,11 @@ class LaneQueue:
             waiting_rows = [item for _, item in self._later]
             tried = [*self._live.values(), *self._working.get("live", ())]
             return any(item.attempts and item.product.product_id == product.product_id for item in waiting_rows + tried)
+
+    def trouble_of(self, product: Product) -> str | None:
+        """Why rows of the product are tried again later; None: none is."""
+        with self._changed:
+            return next((i.trouble for _, i in self._later if i.product.product_id == product.product_id), None)
 
     def others_wait(self, items: Sequence[Item]) -> bool:
         """See waiting.others_wait."""
