@@ -182,7 +182,7 @@ def held(tide: KafkaTide, kafka: Cluster, tmp_path: Path) -> Iterator[Streamed]:
             **kafka.env,
             "TIDEGATE_KAFKA__PARTITIONS": str(PARTITIONS),
             # Until then, a killed worker's partitions are nobody's.
-            "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS": "3000",
+            "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS": "5000",
             "TIDEGATE_KAFKA__HEARTBEAT_INTERVAL_MS": "500",
             "TIDEGATE_EMBEDDING_ATTEMPTS": "10000",
         }
