@@ -1,9 +1,10 @@
 # make demo   the main job, live, on an embedded Postgres      make demo KEEP=1 leaves it running
-# make test   all tests                                        make lint   style, types, import boundaries
+# make test   all tests, in two processes (JOBS=0: in one)     make lint   style, types, import boundaries
 # make bench  the benchmarks of the README, as JSON            make up, make down   the same on Docker, with Kafka
 # Every target sets up what it needs in .venv and reuses what is there.
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -15,7 +16,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/tidegate demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -25,7 +26,7 @@ lint: $(VENV)/.dev
 
 lint-docker: $(VENV)/.dev
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/docker-compose -f docker/compose.yaml --profile cli config --quiet
+	$(BIN)/docker-compose -f docker/compose.yaml --profile cli --profile registry config --quiet
 
 up:
 	docker compose -f docker/compose.yaml up --build --detach --wait
@@ -54,5 +55,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo 'Setting up $(VENV) for tests (about two minutes the first time) …' >&2
-	@$(PIP) --editable '.[embedded,jwt,lineage,llm,dev]'
+	@$(PIP) --editable '.[embedded,jwt,lineage,llm,registry,dev]'
 	@touch $@ $(VENV)/.demo

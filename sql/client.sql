@@ -3,7 +3,9 @@ SELECT p.product, p.model, p.state, p.state_reason, p.key_columns, p.chunk_schem
 FROM tidegate.products p ORDER BY p.product;
 
 -- caller --
-SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
+-- And whether row-level security does not bind her.
+SELECT r.name, EXISTS (SELECT FROM pg_catalog.pg_roles p WHERE p.rolname = r.name AND (p.rolsuper OR p.rolbypassrls))
+FROM (SELECT CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END) AS r (name);
 
 -- search --
 SELECT h.product, h.key, h.chunk_no, h.content, h.distance, h.committed_at, h.indexed_at, h.contract_version, h.consistency, h.score

@@ -5,6 +5,12 @@ SELECT c.oid, c.relkind::text, c.relreplident::text, c.relrowsecurity,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
+-- table_names --
+SELECT n.nspname || '.' || c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname !~ '^(pg_|information_schema$|tidegate$|rag_|beside_)'
+ORDER BY 1;
+
 -- restricts_relation_kinds --
 -- In the minor releases of August 2024 and later.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind');
@@ -145,10 +151,10 @@ ON CONFLICT DO NOTHING;
 DELETE FROM tidegate.rule r USING tidegate.product p WHERE p.product_id = r.product_id AND p.product = %(product)s;
 
 -- record_rules --
-INSERT INTO tidegate.rule (product_id, place, rule_id, origin, effect, roles, when_text, condition, columns, policy)
-SELECT p.product_id, n.place, n.rule_id, n.origin, n.effect, n.roles, n.when_text, n.condition, n.columns, n.policy
+INSERT INTO tidegate.rule (product_id, place, rule_id, origin, effect, roles, when_text, condition, columns, policy, tests)
+SELECT p.product_id, n.place, n.rule_id, n.origin, n.effect, n.roles, n.when_text, n.condition, n.columns, n.policy, nullif(n.tests, 'null')
 FROM tidegate.product p
-CROSS JOIN jsonb_to_recordset(%(rules)s) AS n (place int, rule_id text, origin text, effect text, roles text[], when_text text, condition jsonb, columns text[], policy text)
+CROSS JOIN jsonb_to_recordset(%(rules)s) AS n (place int, rule_id text, origin text, effect text, roles text[], when_text text, condition jsonb, columns text[], policy text, tests jsonb)
 WHERE p.product = %(product)s;
 
 -- forget_rows --

@@ -3,7 +3,7 @@ SELECT s.product, i.model, i.dimension, i.beside IS NOT NULL AS second, i.own_em
        (SELECT count(*) FROM tidegate.ledger l WHERE l.product_id = i.product_id AND l.state = 'indexed') AS rows,
        (SELECT coalesce(sum(l.chunks), 0)::bigint FROM tidegate.ledger l WHERE l.product_id = i.product_id AND l.state = 'indexed') AS chunks,
        (SELECT count(*) FROM tidegate.dead_letter d WHERE d.product_id = i.product_id) AS parked,
-       w.as_of, i.served_until
+       w.as_of, i.served_until, i.built_from
 FROM tidegate.product s
 JOIN tidegate.product i ON i.product_id = s.product_id OR i.beside = s.product_id
 LEFT JOIN tidegate.lane_watermark w ON w.lane = i.model AND w.source = i.source_server

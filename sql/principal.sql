@@ -62,25 +62,25 @@ CREATE OR REPLACE TRIGGER principal_attribute_role BEFORE INSERT OR UPDATE ON ti
 
 -- Own values stand alone; a principal without own values inherits the union of those of its roles.
 CREATE OR REPLACE FUNCTION tidegate.attribute_texts_of(principal text, attribute_name text) RETURNS text[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH asked AS (
-        SELECT r.oid, r.rolname, r.rolsuper FROM pg_roles r WHERE r.rolname = attribute_texts_of.principal
-    ), own AS (
-        SELECT a.attribute_values
-        FROM tidegate.principal_attribute a
-        JOIN asked r ON r.oid = a.role_oid AND r.rolname = a.principal
-        WHERE a.attribute = attribute_name
-    ), inherited AS (
-        SELECT array_agg(DISTINCT v.value) AS attribute_values
-        FROM tidegate.principal_attribute a
-        JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
-        -- A superuser is a member of everything; only memberships that somebody granted count.
-        JOIN asked s ON s.oid <> r.oid AND NOT s.rolsuper AND pg_has_role(s.oid, r.oid, 'USAGE')
-        CROSS JOIN LATERAL unnest(a.attribute_values) AS v(value)
-        WHERE a.attribute = attribute_name
-    )
-    SELECT coalesce((SELECT attribute_values FROM own), (SELECT attribute_values FROM inherited))
+DECLARE
+    asked oid := to_regrole(quote_ident(principal));
+    own text[];
+BEGIN
+    SELECT a.attribute_values INTO own FROM tidegate.principal_attribute a
+    WHERE a.principal = attribute_texts_of.principal AND a.attribute = attribute_name AND a.role_oid = asked;
+    IF own IS NOT NULL THEN
+        RETURN own;
+    END IF;
+    RETURN (SELECT array_agg(DISTINCT v.value)
+            FROM tidegate.principal_attribute a
+            JOIN pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
+            -- A superuser is a member of everything; only memberships that somebody granted count.
+            JOIN pg_roles s ON s.rolname = attribute_texts_of.principal AND s.oid <> r.oid AND NOT s.rolsuper AND pg_has_role(s.oid, r.oid, 'USAGE')
+            CROSS JOIN LATERAL unnest(a.attribute_values) AS v (value)
+            WHERE a.attribute = attribute_name);
+END
 $$;
 COMMENT ON FUNCTION tidegate.attribute_texts_of(text, text) IS
     'A role''s values of an attribute; NULL where there are none. Definer; not for readers: it takes the principal.';

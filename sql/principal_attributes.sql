@@ -18,6 +18,13 @@ WHERE a.principal = %(principal)s
        AND pg_catalog.pg_has_role(%(principal)s, r.oid, 'USAGE'))
 ORDER BY 1, 2;
 
+-- list --
+-- A role that was dropped, or made again, has nothing of what stands here under its name.
+SELECT a.principal, CASE WHEN r.oid IS NULL THEN 'gone' WHEN r.rolcanlogin THEN 'login' ELSE 'group' END, a.attribute, a.attribute_values
+FROM tidegate.principal_attribute a
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.role_oid AND r.rolname = a.principal
+ORDER BY 1, 3;
+
 -- unread --
 SELECT n.attribute
 FROM unnest(%(attributes)s::text[]) AS n (attribute)

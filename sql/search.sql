@@ -1,10 +1,10 @@
 -- Search: what the caller may see, in the order of nearness, words or both. @extschema:vector@ is pgvector's schema.
 DROP FUNCTION IF EXISTS tidegate.search(@extschema:vector@.vector, int, text[], text), tidegate.search_statement(text[], int, text, boolean),
-    tidegate.search_targets(text[], int);
+    tidegate.search_targets(text[], int), tidegate.run_search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, jsonb);
 
-CREATE OR REPLACE FUNCTION tidegate.run_search(
+CREATE OR REPLACE FUNCTION tidegate.search_hits(
     query @extschema:vector@.vector, k int, products text[], query_text text, filter jsonb, consistency text, vectors jsonb, without jsonb DEFAULT NULL)
-RETURNS SETOF tidegate.hit
+RETURNS tidegate.hit[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.ef_search = '200'
 AS $$
@@ -18,7 +18,7 @@ BEGIN
     LOOP
         statement := tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors, wanted, exact, true, without);
         EXIT WHEN statement IS NULL;
-        EXECUTE statement INTO hits, lists;
+        EXECUTE statement INTO hits, lists USING query, vectors;
         CONTINUE WHEN -2 = ANY (lists);  -- a table changed places in between
         -- Each list by itself: another product's rows, or the words', are no reason to miss nearer ones. Exact from now
         -- on, and wider, until each shows k rows that are live, or all there is.
@@ -26,10 +26,10 @@ BEGIN
         exact := true;
         wanted := wanted * 8;
     END LOOP;
-    RETURN QUERY SELECT (h).* FROM unnest(hits) AS h;
+    RETURN hits;
 END
 $$;
-COMMENT ON FUNCTION tidegate.run_search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, jsonb) IS
+COMMENT ON FUNCTION tidegate.search_hits(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, jsonb) IS
     'Runs the search''s statement; where it shows too few rows, a wider one. SECURITY INVOKER.';
 
 CREATE OR REPLACE FUNCTION tidegate.search(
@@ -37,7 +37,10 @@ CREATE OR REPLACE FUNCTION tidegate.search(
     filter jsonb DEFAULT NULL, consistency text DEFAULT 'strict', vectors jsonb DEFAULT NULL)
 RETURNS SETOF tidegate.hit
 LANGUAGE sql STABLE
-AS $$ SELECT * FROM tidegate.run_search(query, k, products, query_text, filter, consistency, vectors) $$;
+AS $$
+    -- In a SELECT of its own: the planner evaluates an argument of unnest, to estimate how long the array is.
+    SELECT * FROM pg_catalog.unnest((SELECT tidegate.search_hits(query, k, products, query_text, filter, consistency, vectors)))
+$$;
 COMMENT ON FUNCTION tidegate.search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb) IS
     'The k best source rows of those that the caller may see: one hit a row, its best chunk. query: nearest first (cosine distance), the embedding of the question; vectors, {"model": [numbers]}, where products have several models. query_text: by words, as web searches write them; with a vector both, fused by rank. filter: {"column": value, [values], null or {"gte": …, "lt": …, "ne": …}}, columns that the contracts offer. strict: checked against the live source row, where that is in this database; eventual: index only. SECURITY INVOKER: row-level security applies.';
 
@@ -84,8 +87,8 @@ BEGIN
         RAISE EXCEPTION 'product "%" has no row %, or none that "%" may see', product, key, coalesce(tidegate.principal(), tidegate.session_role())
             USING ERRCODE = 'no_data_found';
     END IF;
-    RETURN QUERY SELECT * FROM tidegate.run_search(
-        NULL, k, products, NULL, filter, consistency, jsonb_build_object(origin.model, mean::jsonb), jsonb_build_object('product', product, 'key', key));
+    RETURN QUERY SELECT * FROM unnest((SELECT tidegate.search_hits(
+        NULL, k, products, NULL, filter, consistency, jsonb_build_object(origin.model, mean::jsonb), jsonb_build_object('product', product, 'key', key))));
 END
 $$;
 COMMENT ON FUNCTION tidegate.similar(text, jsonb, int, text[], jsonb, text) IS

@@ -27,12 +27,17 @@ $$;
 COMMENT ON FUNCTION tidegate.attribute_literal_of(text, text[]) IS
     'The value of an attribute as the policies'' accessor of this name gives it, as a typed, quoted literal.';
 
+-- Of an earlier release.
+DROP FUNCTION IF EXISTS tidegate.entitlement_of(text, int, text, jsonb, jsonb, jsonb);
+
+-- Every search waits for what follows: it asks the catalog in one query, and for the rest keeps to expressions that
+-- PL/pgSQL evaluates by itself; each that holds a query costs as much as twenty of these.
 CREATE OR REPLACE FUNCTION tidegate.entitlement_of(
-    product text, product_id int, principal text, INOUT roles jsonb, INOUT attributes jsonb, claims jsonb, OUT condition text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    rules tidegate.rule[], principal text, claims jsonb, INOUT roles jsonb, INOUT attributes jsonb, OUT condition text, OUT tests jsonb)
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-    rule record;
+    rule tidegate.rule;
     piece jsonb;
     named text;
     held boolean;
@@ -41,23 +46,26 @@ DECLARE
     listed text;
     allowed text[] := '{}';
     needed text[] := '{}';
+    open boolean := false;
 BEGIN
-    IF claims IS NULL AND tidegate.breaks_glass_of(principal, product) THEN
-        condition := 'true';
-        RETURN;
-    END IF;
-    FOR rule IN SELECT r.effect, r.roles, r.condition FROM tidegate.rule r WHERE r.product_id = entitlement_of.product_id ORDER BY r.place LOOP
+    tests := '[]';
+    FOREACH rule IN ARRAY rules LOOP
         held := rule.roles = '{}';
         FOREACH named IN ARRAY rule.roles LOOP
-            IF NOT roles ? named THEN
-                roles := roles || jsonb_build_object(named, CASE WHEN claims IS NULL THEN coalesce(pg_has_role(to_regrole(quote_ident(principal)), to_regrole(quote_ident(named)), 'USAGE'), false)
-                    ELSE tidegate.roles_act_as_of(ARRAY(SELECT jsonb_array_elements_text(claims -> 'roles')), named) END);
+            IF claims IS NULL THEN
+                held := coalesce(pg_has_role(to_regrole(quote_ident(principal)), to_regrole(quote_ident(named)), 'USAGE'), false);
+            ELSE
+                IF NOT roles ? named THEN
+                    roles := roles || jsonb_build_object(named, tidegate.roles_act_as_of(ARRAY(SELECT jsonb_array_elements_text(claims -> 'roles')), named));
+                END IF;
+                held := (roles -> named)::boolean;
             END IF;
-            held := held OR (roles -> named)::boolean;
+            EXIT WHEN held;
         END LOOP;
         CONTINUE WHEN NOT held;
         rendered := '';
-        FOR piece IN SELECT p.piece FROM jsonb_array_elements(rule.condition) AS p (piece) LOOP
+        FOR place IN 0 .. jsonb_array_length(rule.condition) - 1 LOOP
+            piece := rule.condition -> place;
             IF jsonb_typeof(piece) = 'string' THEN
                 rendered := rendered || (piece #>> '{}');
             ELSIF piece ? 'attribute' THEN
@@ -65,10 +73,10 @@ BEGIN
                 IF NOT attributes ? named THEN
                     texts := CASE WHEN claims IS NULL THEN tidegate.attribute_texts_of(principal, named)
                                   ELSE tidegate.claim_texts_of(claims -> 'claims', claims -> 'map' ->> named) END;
-                    attributes := attributes || jsonb_build_object(named, to_jsonb(texts));
+                    attributes := attributes || jsonb_build_object(named, texts::text);
                 END IF;
-                texts := CASE WHEN jsonb_typeof(attributes -> named) = 'array' THEN ARRAY(SELECT jsonb_array_elements_text(attributes -> named)) END;
-                rendered := rendered || CASE piece ->> 'function' WHEN 'attribute_texts' THEN format('%L::text[]', texts)
+                texts := (attributes ->> named)::text[];
+                rendered := rendered || CASE piece ->> 'function' WHEN 'attribute_texts' THEN quote_nullable(texts) || '::text[]'
                                              ELSE tidegate.attribute_literal_of(piece ->> 'function', texts) END;
             ELSIF piece ? 'member' THEN
                 -- Few as a literal, many looked up by the statement itself: never one by one, which keeps indexes out.
@@ -78,29 +86,81 @@ BEGIN
             ELSE
                 -- Not known to this release: nothing is narrowed.
                 condition := 'true';
+                tests := NULL;
                 RETURN;
             END IF;
         END LOOP;
+        -- What the rule asks of columns, where it is nothing but that. Of several that allow something it does not tell.
+        tests := CASE WHEN rule.effect = 'deny' OR rule.effect = 'allow' AND allowed <> '{}' THEN NULL ELSE tests || rule.tests END;
         IF rule.effect = 'allow' THEN
             allowed := allowed || ('(' || rendered || ')');
+            open := open OR rendered = 'true';
+        ELSIF rule.effect = 'require' THEN
+            needed := needed || ('(' || rendered || ')');
         ELSE
-            needed := needed || CASE rule.effect WHEN 'require' THEN '(' || rendered || ')' ELSE '((' || rendered || ') IS FALSE)' END;
+            needed := needed || ('((' || rendered || ') IS FALSE)');
         END IF;
     END LOOP;
     condition := CASE WHEN allowed = '{}' THEN 'false'
-                      ELSE array_to_string(CASE WHEN '(true)' = ANY (allowed) THEN needed
-                                                WHEN cardinality(allowed) = 1 THEN allowed || needed
-                                                ELSE ('(' || array_to_string(allowed, ' OR ') || ')') || needed END, ' AND ') END;
+                      WHEN open THEN array_to_string(needed, ' AND ')
+                      WHEN cardinality(allowed) = 1 THEN array_to_string(allowed || needed, ' AND ')
+                      ELSE array_to_string(('(' || array_to_string(allowed, ' OR ') || ')') || needed, ' AND ') END;
     IF condition = '' THEN
         condition := 'true';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tidegate.entitlement_of(text, int, text, jsonb, jsonb, jsonb) IS
-    'The rules in force as one condition on the row t, with this caller''s roles and values in it. Definer: reads the rules and the private attributes.';
+COMMENT ON FUNCTION tidegate.entitlement_of(tidegate.rule[], text, jsonb, jsonb, jsonb) IS
+    'These rules as one condition on the row t, with this caller''s roles and values in it. tests: the same as tests of texts in columns, where it is no more than that; NULL elsewhere. Called by tidegate.search_targets alone, with its rights and search path.';
 
-CREATE OR REPLACE FUNCTION tidegate.search_scope(products text[], filter jsonb DEFAULT NULL)
-RETURNS SETOF tidegate.search_target
+CREATE OR REPLACE FUNCTION tidegate.visible_share_of(statistics tidegate.access_statistics, tests jsonb, attributes jsonb) RETURNS float8
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    test jsonb;
+    shares jsonb;
+    share float8 := 0;
+    wanted_one text;
+    columns text[] := '{}';
+    wanted text[] := '{}';
+    texts text[];
+    first text[];
+    second text[];
+    third text[];
+BEGIN
+    IF jsonb_array_length(tests) > 3 THEN
+        RETURN NULL;
+    END IF;
+    FOR place IN 0 .. jsonb_array_length(tests) - 1 LOOP
+        test := tests -> place;
+        texts := CASE WHEN test ? 'attribute' THEN (attributes ->> (test ->> 'attribute'))::text[] ELSE ARRAY(SELECT jsonb_array_elements_text(test -> 'values')) END;
+        IF (test -> 'only')::boolean THEN
+            texts := ARRAY[tidegate.only_text(texts)];
+        END IF;
+        columns := columns || (test ->> 'column');
+        wanted := wanted || texts::text;
+    END LOOP;
+    shares := statistics.shares -> columns[1];
+    IF cardinality(columns) = 1 AND shares IS NOT NULL AND cardinality(texts) <= 100 THEN
+        FOREACH wanted_one IN ARRAY texts LOOP
+            share := share + coalesce((shares -> wanted_one)::float8, 0);
+        END LOOP;
+        RETURN share;
+    END IF;
+    first := wanted[1];
+    second := wanted[2];
+    third := wanted[3];
+    RETURN (SELECT coalesce(sum(g.weight) FILTER (WHERE (columns[1] IS NULL OR g."row" ->> columns[1] = ANY (first))
+                                                    AND (columns[2] IS NULL OR g."row" ->> columns[2] = ANY (second))
+                                                    AND (columns[3] IS NULL OR g."row" ->> columns[3] = ANY (third))) / sum(g.weight), 0)
+            FROM jsonb_to_recordset(statistics.groups) AS g (weight float8, "row" jsonb));
+END
+$$;
+COMMENT ON FUNCTION tidegate.visible_share_of(tidegate.access_statistics, jsonb, jsonb) IS
+    'The share of the chunks, by their groups, that pass all of these tests with these attributes; NULL where they are too many. As the rules'' condition would say, without the planning of a statement that has it. Called by tidegate.search_targets alone, with its search path.';
+
+CREATE OR REPLACE FUNCTION tidegate.search_targets(products text[], filter jsonb)
+RETURNS tidegate.search_target[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -110,14 +170,18 @@ DECLARE
     claims jsonb;
     roles jsonb := '{}';
     attributes jsonb := '{}';
+    session_role_oid oid;
     unbound boolean;
     met text[] := '{}';
     named text;
     found_one record;
     target tidegate.search_target;
+    targets tidegate.search_target[] := '{}';
+    entitlement record;
     limits tidegate.search_limits;
     columns text;
-    seen jsonb;
+    statistics tidegate.access_statistics;
+    share float8;
     with_it boolean := false;
     without_it text;
 BEGIN
@@ -126,21 +190,26 @@ BEGIN
         SELECT jsonb_build_object('claims', claims, 'map', i.attribute_map, 'roles', to_jsonb(coalesce(tidegate.token_roles(), '{}')))
         INTO claims FROM tidegate.token_issuer i WHERE i.issuer = claims ->> 'iss';
     END IF;
-    SELECT r.rolsuper OR r.rolbypassrls OR session_role = 'tidegate_worker' INTO unbound FROM pg_roles r WHERE r.rolname = session_role;
+    SELECT r.oid, r.rolsuper OR r.rolbypassrls OR session_role = 'tidegate_worker' INTO session_role_oid, unbound FROM pg_roles r WHERE r.rolname = session_role;
     SELECT * INTO limits FROM tidegate.search_limits;
     FOR found_one IN
         SELECT p.product_id, p.product, p.domain, p.key_columns, p.model, p.dimension, p.source_server, p.live_function, p.state, p.state_reason,
-               c.oid AS relation, c.reltuples AS chunks, i.vector_index, i.access_index,
+               c.oid AS relation, c.reltuples AS chunks,
                EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = to_regnamespace(quote_ident('rag_' || p.domain)) AND f.proname = p.live_function AND f.proretset) AS live_takes_all,
                o.shows AS others_show,
-               CASE WHEN o.there THEN coalesce(p.contract -> 'embedding' ->> 'language', 'english') END AS scanned_in
+               CASE WHEN o.there THEN coalesce(p.contract -> 'embedding' ->> 'language', 'english') END AS scanned_in,
+               a.names, a.types,
+               ARRAY(SELECT r FROM tidegate.rule r WHERE r.product_id = p.product_id ORDER BY r.place) AS rules,
+               -- As tidegate.breaks_glass_of says.
+               gateway IS NULL AND EXISTS (
+                   SELECT FROM tidegate.break_glass b
+                   WHERE b.principal = session_role AND b.role_oid = session_role_oid AND b.ended_at IS NULL AND b.expires_at > clock_timestamp()
+                     AND (b.products IS NULL OR p.product = ANY (b.products))) AS breaks_glass
         FROM tidegate.product p
         JOIN pg_namespace n ON n.nspname = p.chunk_schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.chunk_table
         CROSS JOIN LATERAL (
-            SELECT coalesce(bool_or(m.amname = 'hnsw' AND x.indexprs IS NOT NULL AND x.indpred IS NULL), false) AS vector_index,
-                   coalesce(bool_or(y.relname LIKE '%\_access'), false) AS access_index
-            FROM pg_index x JOIN pg_class y ON y.oid = x.indexrelid JOIN pg_am m ON m.oid = y.relam
-            WHERE x.indrelid = c.oid AND x.indisvalid) AS i
+            SELECT array_agg(t.attname::text) AS names, array_agg(format_type(t.atttypid, t.atttypmod)) AS types
+            FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attnum > 0 AND NOT t.attisdropped) AS a
         -- Policies of others that show rows are not in the rules; the literals must not hide what they show. All of them
         -- bind whom they are for, and not the definer function that reads words for her.
         CROSS JOIN LATERAL (
@@ -170,18 +239,16 @@ BEGIN
         target.elsewhere := found_one.source_server <> '';
         -- None where the rows are in another database, which no function here can ask.
         target.live_function := CASE WHEN found_one.live_function IS NOT NULL THEN format('%I.%I', 'rag_' || found_one.domain, found_one.live_function) END;
-        SELECT array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY array_position(target.key_columns, a.attname::text))
-                   FILTER (WHERE a.attname = ANY (target.key_columns)),
-               min(format_type(a.atttypid, a.atttypmod)) FILTER (WHERE a.attname = 'embedding'),
-               string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ') FILTER (WHERE a.attname <> ALL ('{chunk_no,content,content_hash,embedding,codes,position,committed_at,indexed_at,contract_version}'))
-        INTO target.key_types, target.embedding_type, columns
-        FROM pg_attribute a WHERE a.attrelid = found_one.relation AND a.attnum > 0 AND NOT a.attisdropped;
+        target.key_types := '{}';
+        FOREACH named IN ARRAY target.key_columns LOOP
+            target.key_types := target.key_types || found_one.types[array_position(found_one.names, named)];
+        END LOOP;
+        target.embedding_type := found_one.types[array_position(found_one.names, 'embedding')];
         target.live_takes_all := found_one.live_takes_all;
-        SELECT e.roles, e.attributes, e.condition INTO roles, attributes, target.condition
-        FROM tidegate.entitlement_of(found_one.product, found_one.product_id, CASE WHEN gateway IS NULL THEN session_role END, roles, attributes, claims) AS e;
-        IF unbound THEN
-            target.condition := 'true';
-        END IF;
+        entitlement := tidegate.entitlement_of(found_one.rules, session_role, claims, roles, attributes);
+        roles := entitlement.roles;
+        attributes := entitlement.attributes;
+        target.condition := CASE WHEN unbound OR found_one.breaks_glass THEN 'true' ELSE entitlement.condition END;
         target.scanned_in := found_one.scanned_in;
         target.reranked := limits.reranked;
         target.ef_search := limits.ef_search;
@@ -198,22 +265,36 @@ BEGIN
         -- How many chunks are left, where that decides anything: the share of the groups, or of the sample, by weight.
         target.visible := found_one.chunks;
         IF found_one.chunks > 10 * limits.exact_rows AND (target.condition <> 'true' OR filter IS NOT NULL) THEN
-            SELECT CASE WHEN filter IS NULL THEN s.groups ELSE s.sample END INTO seen FROM tidegate.access_statistics s WHERE s.relation = found_one.relation;
-            IF seen IS NOT NULL THEN
+            SELECT * INTO statistics FROM tidegate.access_statistics s WHERE s.relation = found_one.relation;
+            share := CASE WHEN target.condition = 'false' THEN 0
+                          WHEN filter IS NULL AND statistics.relation IS NOT NULL AND entitlement.tests IS NOT NULL
+                          THEN tidegate.visible_share_of(statistics, entitlement.tests, attributes) END;
+            IF share IS NOT NULL THEN
+                target.visible := share * found_one.chunks;
+            ELSIF statistics.relation IS NOT NULL THEN
+                SELECT string_agg(format('%I %s', u.name, u.type), ', ') INTO columns FROM unnest(found_one.names, found_one.types) AS u (name, type)
+                WHERE u.name <> ALL ('{chunk_no,content,content_hash,embedding,codes,position,committed_at,indexed_at,contract_version}');
                 EXECUTE format('SELECT coalesce(sum(g.weight) FILTER (WHERE (%s) AND (%s)) / sum(g.weight), 0) * $2 FROM jsonb_to_recordset($1) AS g (weight float8, "row" jsonb) CROSS JOIN LATERAL jsonb_to_record(g."row") AS t (%s)',
-                               target.condition, target.filtered, columns) INTO target.visible USING seen, found_one.chunks;
+                               target.condition, target.filtered, columns)
+                INTO target.visible USING CASE WHEN filter IS NULL THEN statistics.groups ELSE statistics.sample END, found_one.chunks;
             END IF;
         END IF;
         -- Estimated by the rules all the same: what others' policies show somebody is not told to everybody.
         IF found_one.others_show THEN
             target.condition := 'true';
         END IF;
-        -- HNSW takes a few milliseconds whatever it is asked, and loses its way where one row in ten or fewer counts.
-        target.path := CASE WHEN found_one.vector_index AND (target.visible > limits.code_rows
-                                                   OR target.visible > 10 * limits.exact_rows AND target.visible > 0.1 * found_one.chunks) THEN 'hnsw'
-                            WHEN found_one.access_index AND target.visible > limits.exact_rows THEN 'codes'
-                            ELSE 'exact' END;
-        RETURN NEXT target;
+        target.path := 'exact';
+        IF target.visible > limits.exact_rows THEN
+            -- HNSW takes a few milliseconds whatever it is asked, and loses its way where one row in ten or fewer counts.
+            SELECT CASE WHEN bool_or(m.amname = 'hnsw' AND x.indexprs IS NOT NULL AND x.indpred IS NULL)
+                             AND (target.visible > limits.code_rows OR target.visible > 10 * limits.exact_rows AND target.visible > 0.1 * found_one.chunks) THEN 'hnsw'
+                        WHEN bool_or(y.relname LIKE '%\_access') THEN 'codes'
+                        ELSE 'exact' END
+            INTO target.path
+            FROM pg_index x JOIN pg_class y ON y.oid = x.indexrelid JOIN pg_am m ON m.oid = y.relam
+            WHERE x.indrelid = found_one.relation AND x.indisvalid;
+        END IF;
+        targets := targets || target;
     END LOOP;
     IF without_it IS NOT NULL AND NOT with_it THEN
         PERFORM tidegate.filter_condition(without_it, filter);
@@ -224,7 +305,15 @@ BEGIN
                 USING ERRCODE = 'undefined_object', HINT = 'SELECT product FROM tidegate.products lists what you may search.';
         END IF;
     END LOOP;
+    RETURN targets;
 END
 $$;
-COMMENT ON FUNCTION tidegate.search_scope(text[], jsonb) IS
+COMMENT ON FUNCTION tidegate.search_targets(text[], jsonb) IS
     'The chunk tables that a search by the caller goes to, with her own entitlement to each as a condition. Definer: reads the catalog, the rules and the private attributes, for the caller only.';
+
+CREATE OR REPLACE FUNCTION tidegate.search_scope(products text[], filter jsonb DEFAULT NULL)
+RETURNS SETOF tidegate.search_target
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT * FROM unnest(tidegate.search_targets(products, filter)) $$;
+COMMENT ON FUNCTION tidegate.search_scope(text[], jsonb) IS
+    'tidegate.search_targets, a row each. SECURITY INVOKER.';

@@ -1,15 +1,17 @@
 -- The one statement of a search: per product the nearest chunks and those with the words, the caller's entitlement as
 -- literals beside row-level security; then the best chunk of each row, in order, checked against the live rows.
-CREATE OR REPLACE FUNCTION tidegate.search_vectors(scope tidegate.search_target[], query @extschema:vector@.vector, vectors jsonb, named boolean)
-RETURNS jsonb
+--
+-- As search_scope.sql says: expressions, not queries; a search waits for each.
+DROP FUNCTION IF EXISTS tidegate.search_vectors(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean);
+
+CREATE OR REPLACE FUNCTION tidegate.search_models(scope tidegate.search_target[], query @extschema:vector@.vector, vectors jsonb, named boolean)
+RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    models text[];
     target tidegate.search_target;
-    given jsonb := '{}';
-    given_size int := CASE WHEN query IS NOT NULL THEN @extschema:vector@.vector_dims(query) END;
-    size int;
+    models text[] := '{}';
+    size int := CASE WHEN query IS NOT NULL THEN @extschema:vector@.vector_dims(query) END;
 BEGIN
     IF vectors IS NOT NULL AND query IS NOT NULL THEN
         RAISE EXCEPTION 'query and vectors are both given' USING ERRCODE = 'invalid_parameter_value', HINT = 'vectors has the vector of every model; leave query out.';
@@ -17,16 +19,19 @@ BEGIN
         RAISE EXCEPTION 'vectors is no object' USING ERRCODE = 'invalid_parameter_value', HINT = 'It is {"model": [numbers], …}.';
     END IF;
     IF vectors IS NULL THEN
-        SELECT array_agg(DISTINCT s.model ORDER BY s.model) INTO models FROM unnest(scope) AS s WHERE named OR s.dimension = given_size;
+        FOREACH target IN ARRAY scope LOOP
+            CONTINUE WHEN target.model = ANY (models) OR NOT (named OR target.dimension = size);
+            models := models || target.model;
+        END LOOP;
         IF cardinality(models) > 1 THEN
-            RAISE EXCEPTION 'the products have several models: %', array_to_string(models, ', ') USING ERRCODE = 'invalid_parameter_value',
+            RAISE EXCEPTION 'the products have several models: %', (SELECT string_agg(m, ', ' ORDER BY m) FROM unnest(models) AS m) USING ERRCODE = 'invalid_parameter_value',
                 HINT = 'Pass the question''s vector of each model: vectors => ''{"model": [numbers], …}'', or name products of one model.';
         END IF;
+        models := '{}';
     END IF;
     FOREACH target IN ARRAY scope LOOP
-        CONTINUE WHEN given ? target.model;
+        CONTINUE WHEN target.model = ANY (models);
         IF vectors IS NULL THEN
-            size := given_size;
             CONTINUE WHEN size <> target.dimension AND NOT named;
         ELSIF NOT vectors ? target.model THEN
             CONTINUE WHEN NOT named;
@@ -42,13 +47,13 @@ BEGIN
             RAISE EXCEPTION 'the query vector has % dimensions, product "%" has % (model "%")', size, target.product, target.dimension, target.model
                 USING ERRCODE = 'data_exception', HINT = 'Embed the question with the product''s own model.';
         END IF;
-        given := given || jsonb_build_object(target.model, CASE WHEN vectors IS NULL THEN query::text ELSE (vectors -> target.model)::text END);
+        models := models || target.model;
     END LOOP;
-    RETURN given;
+    RETURN models;
 END
 $$;
-COMMENT ON FUNCTION tidegate.search_vectors(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean) IS
-    'The question''s vector as text, by model. An error where products that were named have none that fits.';
+COMMENT ON FUNCTION tidegate.search_models(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean) IS
+    'The models by whose vector of the question is searched. An error where products that were named have none that fits.';
 
 CREATE OR REPLACE FUNCTION tidegate.model_scales(models text[]) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -65,32 +70,42 @@ RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    key_list text := (SELECT string_agg(format('t.%I', k), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n));
-    -- Under names that no column has.
-    shown text := (SELECT string_agg(format('t.%I AS "key %s"', k, n), ', ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n))
-        || ', t.chunk_no, t.content, t.committed_at, t.indexed_at, t.contract_version';
+    key_list text[] := '{}';
+    shown text := '';
+    same_key text[] := '{}';
+    same_words text[] := '{}';
+    column_ text;
     near text;
     words text;
     distance text := CASE WHEN vector IS NULL THEN 'NULL::float8'
                           ELSE format('(t.embedding OPERATOR(@extschema:vector@.<=>) (SELECT v.vector FROM vector_%s AS v))', place) END;
 BEGIN
+    FOR n IN 1 .. cardinality(target.key_columns) LOOP
+        column_ := 't.' || quote_ident(target.key_columns[n]);
+        key_list := key_list || column_;
+        -- Under names that no column has.
+        shown := shown || column_ || ' AS "key ' || n || '", ';
+        same_key := same_key || (column_ || ' = c.' || quote_ident(target.key_columns[n]));
+        same_words := same_words || format('%s = (w.key ->> %L)::%s', column_, target.key_columns[n], target.key_types[n]);
+    END LOOP;
+    shown := shown || 't.chunk_no, t.content, t.committed_at, t.indexed_at, t.contract_version';
     IF vector IS NOT NULL THEN
         near := CASE WHEN target.path = 'codes' AND NOT exact THEN format(
             -- The nearest by the signs of their numbers, from the index alone; then by their distance.
-            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, @extschema:vector@.binary_quantize(%2$L::%3$s)::bit(%11$s) AS codes),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance\n'
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$s::%3$s AS vector, @extschema:vector@.binary_quantize(%2$s::%3$s)::bit(%11$s) AS codes),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance\n'
             '    FROM (SELECT %6$s, t.chunk_no FROM %7$s AS t WHERE %8$s ORDER BY t.codes OPERATOR(@extschema:vector@.<~>) (SELECT v.codes FROM vector_%1$s AS v) LIMIT %9$s) AS c\n'
             '    JOIN %7$s AS t ON %10$s AND t.chunk_no = c.chunk_no ORDER BY distance LIMIT %12$s\n)',
-            place, vector, target.embedding_type, shown, distance, key_list, target.chunk_table, narrowed, greatest(target.reranked, 2 * wanted),
-            (SELECT string_agg(format('t.%1$I = c.%1$I', k), ' AND ' ORDER BY n) FROM unnest(target.key_columns) WITH ORDINALITY AS u (k, n)),
+            place, vector, target.embedding_type, shown, distance, array_to_string(key_list, ', '), target.chunk_table, narrowed, greatest(target.reranked, 2 * wanted),
+            array_to_string(same_key, ' AND '),
             target.dimension, wanted)
         WHEN target.path = 'hnsw' AND NOT exact THEN format(
             -- The index has halves of the vectors; what it finds is ordered by the vectors themselves.
-            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector, @extschema:vector@.l2_normalize(%2$L::%3$s)::@extschema:vector@.halfvec(%4$s) AS half, set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''%5$s'', true)),\n'
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$s::%3$s AS vector, @extschema:vector@.l2_normalize(%2$s::%3$s)::@extschema:vector@.halfvec(%4$s) AS half, set_config(''hnsw.iterative_scan'', ''relaxed_order'', true), set_config(''hnsw.ef_search'', ''%5$s'', true)),\n'
             'near_%1$s AS MATERIALIZED (\n    SELECT %6$s, %7$s AS distance FROM %8$s AS t WHERE %9$s\n'
             '    ORDER BY t.embedding::@extschema:vector@.halfvec(%4$s) OPERATOR(@extschema:vector@.<=>) (SELECT v.half FROM vector_%1$s AS v) LIMIT %10$s\n)',
             place, vector, target.embedding_type, target.dimension, target.ef_search, shown, distance, target.chunk_table, narrowed, wanted)
         ELSE format(
-            E'vector_%1$s AS MATERIALIZED (SELECT %2$L::%3$s AS vector),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance FROM %6$s AS t WHERE %7$s\n    ORDER BY %5$s + 0 LIMIT %8$s\n)',
+            E'vector_%1$s AS MATERIALIZED (SELECT %2$s::%3$s AS vector),\nnear_%1$s AS MATERIALIZED (\n    SELECT %4$s, %5$s AS distance FROM %6$s AS t WHERE %7$s\n    ORDER BY %5$s + 0 LIMIT %8$s\n)',
             place, vector, target.embedding_type, shown, distance, target.chunk_table, narrowed, wanted) END;
     END IF;
     IF query_text IS NOT NULL AND target.scanned_in IS NOT NULL THEN
@@ -103,14 +118,13 @@ BEGIN
         words := format(
             E'words_%1$s AS MATERIALIZED (\n    SELECT %2$s, %3$s AS distance, w.rank FROM tidegate.find_words(%4$L, %5$L, %6$L, %7$s) AS w\n    JOIN %8$s AS t ON %9$s AND t.chunk_no = w.chunk_no WHERE %10$s\n)',
             place, shown, distance, target.product, query_text, filter, wanted, target.chunk_table,
-            (SELECT string_agg(format('t.%I = (w.key ->> %L)::%s', u.name, u.name, u.type), ' AND ' ORDER BY u.n) FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n)),
-            narrowed);
+            array_to_string(same_words, ' AND '), narrowed);
     END IF;
-    RETURN concat_ws(E',\n', near, words);
+    RETURN CASE WHEN near IS NULL THEN words WHEN words IS NULL THEN near ELSE near || E',\n' || words END;
 END
 $$;
 COMMENT ON FUNCTION tidegate.search_branch(int, tidegate.search_target, text, text, text, jsonb, int, boolean) IS
-    'The parts of the search statement that read one product: near_N by vector, words_N by keyword.';
+    'The parts of the search statement that read one product: near_N by vector, an expression, words_N by keyword.';
 
 CREATE OR REPLACE FUNCTION tidegate.compose_search(
     query @extschema:vector@.vector, k int, products text[], query_text text, filter jsonb, consistency text, vectors jsonb,
@@ -121,11 +135,12 @@ AS $$
 DECLARE
     scope tidegate.search_target[];
     target tidegate.search_target;
-    given jsonb;
-    scales jsonb;
+    models text[] := '{}';
+    scales jsonb := '{}';
     vector text;
     narrowed text;
     branch int := 0;
+    hnsw boolean := false;
     by_vector boolean := query IS NOT NULL OR vectors IS NOT NULL;
     by_words boolean := query_text IS NOT NULL;
     parts text[] := '{}';
@@ -134,10 +149,15 @@ DECLARE
     alive text[] := '{}';
     counts text[] := '{}';
     labels text[] := '{}';
+    hits text;
+    column_ text;
     key_object text;
     listed text;
+    live_keys text;
     checked int;
-    live_rows constant text := '(SELECT count(*) FROM alive AS a JOIN ordered AS o USING (branch, n) WHERE a.branch = %s AND o.%s) >= %s';
+    -- Whether a list shows k rows that are live, and whether all that there is was looked at.
+    live_rows constant text := CASE WHEN by_vector AND by_words THEN '(SELECT count(*) FROM alive AS a JOIN ordered AS o USING (branch, n) WHERE a.branch = %s AND o.%s) >= %s'
+                                    ELSE '(SELECT count(*) FROM alive AS a WHERE a.branch = %1$s) >= %3$s' END;
     all_checked constant text := 'NOT EXISTS (SELECT FROM ordered AS o WHERE o.branch = %s AND o.n > %s)';
 BEGIN
     IF NOT by_vector AND NOT by_words THEN
@@ -153,13 +173,21 @@ BEGIN
     wanted := coalesce(wanted, greatest(4 * k, 40));
     -- Dead rows are few; a search that was short of rows checks all that it has.
     checked := CASE WHEN exact THEN 2 * wanted ELSE 2 * k + 10 END;
-    SELECT array_agg(s) INTO scope FROM tidegate.search_scope(products, filter) AS s;
-    given := CASE WHEN by_vector THEN tidegate.search_vectors(coalesce(scope, '{}'), query, vectors, products IS NOT NULL) END;
+    scope := tidegate.search_targets(products, filter);
+    IF query IS NOT NULL AND vectors IS NULL AND cardinality(scope) = 1 AND scope[1].dimension = @extschema:vector@.vector_dims(query) THEN
+        models := ARRAY[scope[1].model];
+    ELSIF by_vector THEN
+        models := tidegate.search_models(scope, query, vectors, products IS NOT NULL);
+    END IF;
     -- Distances of several models are made comparable: 0 is the same text, 1 any other.
-    scales := CASE WHEN (SELECT count(*) FROM jsonb_object_keys(coalesce(given, '{}'))) > 1
-                   THEN tidegate.model_scales(ARRAY(SELECT jsonb_object_keys(given))) ELSE '{}' END;
-    FOREACH target IN ARRAY coalesce(scope, '{}') LOOP
-        vector := given ->> target.model;
+    IF cardinality(models) > 1 THEN
+        scales := tidegate.model_scales(models);
+    END IF;
+    FOREACH target IN ARRAY scope LOOP
+        -- Where the statement is run at once it takes the vectors as they are, not written out and read again.
+        vector := CASE WHEN target.model <> ALL (models) THEN NULL
+                       WHEN gathered THEN CASE WHEN vectors IS NULL THEN '$1' ELSE format('($2 ->> %L)', target.model) END
+                       ELSE quote_literal(CASE WHEN vectors IS NULL THEN query::text ELSE vectors ->> target.model END) END;
         CONTINUE WHEN NOT by_words AND vector IS NULL;
         narrowed := CASE WHEN row_security_active(target.relation) AND current_user <> 'tidegate_worker' THEN target.condition ELSE 'true' END;
         IF filter IS NOT NULL THEN
@@ -172,14 +200,30 @@ BEGIN
         END IF;
         CONTINUE WHEN narrowed = 'false';
         branch := branch + 1;
+        hnsw := target.path = 'hnsw' AND NOT exact;
         -- Where the table of that name is another one by now, nothing is read of it, and the -2 has the statement made anew.
         -- Folded to true when it is planned: by then the table is locked, and keeps its name.
         narrowed := format('%s AND %L::regclass = %s', narrowed, target.chunk_table, target.relation);
         counts := counts || format('CASE WHEN %L::regclass = %s THEN 0 ELSE -2 END', target.chunk_table, target.relation);
         parts := parts || tidegate.search_branch(branch, target, narrowed, vector, query_text, filter, wanted, exact);
-        SELECT 'jsonb_build_object(' || string_agg(format('%L, t."key %s"', u.name, u.n), ', ' ORDER BY u.n) || ')',
-               string_agg(format('t."key %s"', u.n), ', ' ORDER BY u.n)
-        INTO key_object, listed FROM unnest(target.key_columns) WITH ORDINALITY AS u (name, n);
+        key_object := '';
+        listed := '';
+        live_keys := '';
+        FOR n IN 1 .. cardinality(target.key_columns) LOOP
+            IF n > 1 THEN
+                key_object := key_object || ', ';
+                listed := listed || ', ';
+                live_keys := live_keys || ', ';
+            END IF;
+            column_ := 't."key ' || n || '"';
+            key_object := key_object || quote_literal(target.key_columns[n]) || ', ' || column_;
+            listed := listed || column_;
+            live_keys := live_keys || format(
+                CASE WHEN target.live_takes_all THEN '(SELECT array_agg((o.key ->> %L)::%s ORDER BY o.n) FROM ordered AS o WHERE o.branch = %s AND o.n <= %s)'
+                     ELSE '(o.key ->> %L)::%s' END,
+                target.key_columns[n], target.key_types[n], branch, checked);
+        END LOOP;
+        key_object := 'jsonb_build_object(' || key_object || ')';
         labels := labels || format('(%s, %L, %L)', branch, target.product, CASE WHEN target.elsewhere THEN 'eventual' ELSE consistency END);
         IF vector IS NOT NULL THEN
             near := near || format(
@@ -187,7 +231,7 @@ BEGIN
                 branch, key_object, listed, ' / ' || (scales ->> target.model));
             -- A list is complete (0) where it shows all that there is, or k live rows; an HNSW scan that ended early says -1.
             counts := counts || format(
-                CASE WHEN target.path = 'hnsw' AND NOT exact THEN 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s THEN -1 WHEN %3$s THEN 0 ELSE 1 END'
+                CASE WHEN hnsw THEN 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s THEN -1 WHEN %3$s THEN 0 ELSE 1 END'
                      ELSE 'CASE WHEN (SELECT count(*) FROM near_%1$s) < %2$s AND %4$s THEN 0 WHEN %3$s THEN 0 ELSE 1 END' END,
                 branch, wanted, format(live_rows, branch, 'by_vector', k), format(all_checked, branch, checked));
         END IF;
@@ -200,15 +244,17 @@ BEGIN
         END IF;
         alive := alive || CASE
             WHEN consistency = 'eventual' OR target.elsewhere THEN format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s', branch)
-            WHEN target.live_takes_all THEN format('    SELECT %s, l.n FROM %s(%s) AS l (n)', branch, target.live_function, (
-                SELECT string_agg(format('(SELECT array_agg((o.key ->> %L)::%s ORDER BY o.n) FROM ordered AS o WHERE o.branch = %s AND o.n <= %s)', u.name, u.type, branch, checked), ', ' ORDER BY u.n)
-                FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n)))
-            ELSE format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s AND %s(%s)', branch, target.live_function, (
-                SELECT string_agg(format('(o.key ->> %L)::%s', u.name, u.type), ', ' ORDER BY u.n)
-                FROM unnest(target.key_columns, target.key_types) WITH ORDINALITY AS u (name, type, n))) END;
+            WHEN target.live_takes_all THEN format('    SELECT %s, l.n FROM %s(%s) AS l (n)', branch, target.live_function, live_keys)
+            ELSE format('    SELECT o.branch, o.n FROM ordered AS o WHERE o.branch = %s AND %s(%s)', branch, target.live_function, live_keys) END;
     END LOOP;
     IF branch = 0 THEN
         RETURN CASE WHEN gathered THEN NULL ELSE 'SELECT (NULL::tidegate.hit).* WHERE false' END;
+    END IF;
+    IF cardinality(near || words) = 1 THEN
+        -- Of the only list there is, the hits tell the same, without queries of their own.
+        counts[2] := format(CASE WHEN hnsw AND cardinality(near) = 1 THEN 'CASE WHEN (SELECT count(*) FROM %1$s_1) < %2$s THEN -1 WHEN count(*) >= %4$s THEN 0 ELSE 1 END'
+                                 ELSE 'CASE WHEN count(*) >= %4$s OR (SELECT count(*) FROM %1$s_1) <= %3$s THEN 0 ELSE 1 END' END,
+                            CASE WHEN cardinality(near) = 1 THEN 'near' ELSE 'words' END, wanted, least(checked, wanted - 1), k);
     END IF;
     parts := parts || format(E'found AS (\n%s\n)', array_to_string(near || words, E'\n    UNION ALL\n'));
     parts := parts || CASE
@@ -223,17 +269,17 @@ BEGIN
         ELSE 'scored AS (SELECT f.*, f.nearness AS score, true AS by_vector, false AS by_words FROM found AS f)' END;
     parts := parts || 'ordered AS MATERIALIZED (SELECT s.*, row_number() OVER (PARTITION BY s.branch ORDER BY s.score DESC, s.key)::int AS n FROM scored AS s)'::text;
     parts := parts || format(E'alive (branch, n) AS MATERIALIZED (\n%s\n)', array_to_string(alive, E'\n    UNION ALL\n'));
-    parts := parts || format(
-        E'hits AS (\n    SELECT p.product, o.key, o.chunk_no, o.content, o.distance, o.committed_at, o.indexed_at, o.contract_version, p.consistency, o.score\n'
+    hits := format(
+        E'SELECT p.product, o.key, o.chunk_no, o.content, o.distance, o.committed_at, o.indexed_at, o.contract_version, p.consistency, o.score\n'
         '    FROM alive AS a JOIN ordered AS o USING (branch, n) JOIN (VALUES %s) AS p (branch, product, consistency) USING (branch)\n'
-        '    ORDER BY o.score DESC, p.product, o.key LIMIT %s\n)', array_to_string(labels, ', '), k);
+        '    ORDER BY o.score DESC, p.product, o.key LIMIT %s', array_to_string(labels, ', '), k);
     RETURN E'WITH ' || array_to_string(parts, E',\n') || CASE
-        WHEN gathered THEN format(E'\nSELECT (SELECT array_agg(ROW(h.*)::tidegate.hit ORDER BY h.score DESC, h.product, h.key) FROM hits AS h), ARRAY[%s]', array_to_string(counts, ', '))
-        ELSE E'\nSELECT * FROM hits ORDER BY score DESC, product, key' END;
+        WHEN gathered THEN format(E'\nSELECT array_agg(ROW(h.*)::tidegate.hit), ARRAY[%s] FROM (%s) AS h', array_to_string(counts, ', '), hits)
+        ELSE E',\nhits AS (\n    ' || hits || E'\n)\nSELECT * FROM hits ORDER BY score DESC, product, key' END;
 END
 $$;
 COMMENT ON FUNCTION tidegate.compose_search(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb, int, boolean, boolean, jsonb) IS
-    'The statement of a search by the caller, as text with all values in it as typed, quoted literals. wanted: candidates a product; exact: no approximate index; gathered: one row, the hits and what each list says: 0 complete, 1 more is needed, -1 an approximate scan ended early, -2 the table is another one by now; without: a row to leave out.';
+    'The statement of a search by the caller, as text with all values in it as typed, quoted literals. wanted: candidates a product; exact: no approximate index; gathered: to be run with query and vectors as its parameters instead of literals, for one row, the hits and what each list says: 0 complete, 1 more is needed, -1 an approximate scan ended early, -2 the table is another one by now; without: a row to leave out.';
 
 CREATE OR REPLACE FUNCTION tidegate.search_statement(
     query @extschema:vector@.vector DEFAULT NULL, k int DEFAULT 10, products text[] DEFAULT NULL, query_text text DEFAULT NULL,
@@ -242,4 +288,4 @@ RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tidegate.compose_search(query, k, products, query_text, filter, consistency, vectors) $$;
 COMMENT ON FUNCTION tidegate.search_statement(@extschema:vector@.vector, int, text[], text, jsonb, text, jsonb) IS
-    'The one statement that tidegate.search runs for the caller with these arguments, for EXPLAIN and review: whole, with literals in place of all values, to be run as it is.';
+    'The one statement that tidegate.search runs for the caller with these arguments, for EXPLAIN and review: whole, with literals in place of all values, to be run as it is. The search itself passes the vector as a parameter, and has the rows gathered in one array.';

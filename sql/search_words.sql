@@ -65,9 +65,12 @@ BEGIN
     -- Rank: the words' frequency in the chunk, each weighted by how few of the visible chunks have it.
     statement := format(
         $statement$
-        WITH found AS MATERIALIZED (
+        WITH matched AS MATERIALIZED (
             SELECT w.key, w.chunk_no, w.words FROM tidegate.chunk_words AS w JOIN %1$s AS t ON %2$s AND t.chunk_no = w.chunk_no
-            WHERE w.relation = %3$s AND w.words @@ $1 AND (%4$s) AND (%5$s) LIMIT $3
+            WHERE w.relation = %3$s AND w.words @@ $1 AND (%4$s) AND (%5$s) LIMIT greatest(20000, $3)
+        ), found AS MATERIALIZED (
+            -- Of too many, those that have the words most; only then is this looked at.
+            SELECT m.* FROM matched AS m ORDER BY CASE WHEN (SELECT count(*) FROM matched) > $3 THEN ts_rank(m.words, $1, 1) END DESC LIMIT $3
         ), visible AS MATERIALIZED (
             SELECT count(*) AS chunks FROM (SELECT FROM %1$s AS t WHERE (%4$s) AND (%5$s) LIMIT 10000) AS t
         ), term AS MATERIALIZED (
@@ -88,4 +91,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tidegate.find_words(text, text, jsonb, int) IS
-    'The chunks with these words that the caller may see, the best first. Definer: reads the words of all chunks, by their index, and joins them to the chunks that the caller may see, under row-level security, before anything is counted or given.';
+    'The chunks with these words that the caller may see, the best first. Of more than 2,000 those with the words most often are ranked; of more than 20,000 that many, whichever the index gives. Definer: reads the words of all chunks, by their index, and joins them to the chunks that the caller may see, under row-level security, before anything is counted or given.';

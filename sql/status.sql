@@ -35,3 +35,6 @@ WHERE p.product_id = d.product_id AND (%(product)s::text IS NULL OR p.product = 
 DELETE FROM tidegate.dead_letter d
 WHERE (%(product)s::text IS NULL OR d.product_id = (SELECT p.product_id FROM tidegate.product p WHERE p.product = %(product)s))
   AND (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s));
+
+-- products --
+SELECT product FROM tidegate.product ORDER BY product;

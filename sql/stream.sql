@@ -61,8 +61,10 @@ SELECT product_id, source_schema, source_table FROM tidegate.product WHERE state
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE product_id = ANY (%(product_ids)s) AND state = 'pending';
 
 -- backfills_again --
--- Of a source whose changes were lost, or whose connector no longer knows what it was reading.
-UPDATE tidegate.product SET state = 'pending', built_from = 'source' WHERE source_server = %(source)s AND state = ANY (%(states)s);
+-- Of a source whose changes were lost, or whose connector no longer knows what it was reading; of no concern, the
+-- latter, to an index that is filled from another's chunks.
+UPDATE tidegate.product SET state = 'pending', built_from = 'source'
+WHERE source_server = %(source)s AND state = ANY (%(states)s) AND (built_from = 'source' OR 'live' = ANY (%(states)s));
 
 -- scan_add --
 -- Without a position: the source is asked for it as soon as it answers; every later one does as well.

@@ -1,7 +1,8 @@
 -- published --
 -- Each index under its own embedding: of two that stand beside each other only one is the contract's.
 SELECT product_id, contract || CASE WHEN own_embedding IS NULL THEN '{}' ELSE jsonb_build_object('embedding', own_embedding) END
-                            || CASE WHEN beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END, dimension, state, source_server
+                            || CASE WHEN beside IS NULL THEN '{}' ELSE '{"beside": true}'::jsonb END, dimension, state, source_server,
+       hash_model, built_from, beside
 FROM tidegate.product;
 
 -- mask_key --
@@ -169,7 +170,7 @@ DELETE FROM tidegate.signal;
 
 -- backfill_done --
 UPDATE tidegate.product SET state = 'live', backfilled_at = clock_timestamp()
-WHERE product_id = %(product_id)s AND state = 'backfilling';
+WHERE product_id = %(product_id)s AND state = 'backfilling' AND built_from = 'source';
 
 -- versions --
 SELECT product_id, contract_version FROM tidegate.product WHERE product_id = ANY (%(product_ids)s);

@@ -17,6 +17,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.disposable import disposable_server
+from tests.kafka.cluster import lack
 from tidegate.contract.contract import Contract
 from tidegate.contract.odcs import parse_contract
 from tidegate.contract.version import Bump, Version
@@ -25,11 +27,11 @@ from tidegate.govern.apply import apply_plan
 from tidegate.govern.control_schema import initialise
 from tidegate.govern.plan import Plan, make_plan
 from tidegate.index.embedding.registry import Embedders
-from tidegate.local import postgres
 from tidegate.pipeline import Pipeline
 from tidegate.settings import Settings
 
 TEMPLATE = "tidegate_template"
+KAFKA = "tests/kafka/"
 _numbers = itertools.count(1)
 
 os.environ.pop("TIDEGATE_DSN", None)
@@ -37,6 +39,28 @@ os.environ.pop("TIDEGATE_DSN", None)
 # Performance lives in benchmarks: on a busy machine a deadline tells nothing of the code.
 hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
+
+
+def pytest_configure() -> None:
+    """Where Kafka's tests must not be skipped, says so before any test runs; of several processes the first does."""
+    if os.environ.get("TIDEGATE_REQUIRE_KAFKA") and (missing := lack()):
+        raise pytest.UsageError(f"TIDEGATE_REQUIRE_KAFKA is set, but there is {missing}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one runs a file, for its fixtures, and one all of Kafka's tests, for their cluster.
+
+    Not by marks and `--dist loadgroup`, which pytest 9.2 takes no notice of (pytest-xdist, issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return KAFKA if file.startswith(KAFKA) else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +77,7 @@ def _logging_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server_dsn() -> Iterator[str]:
     """A superuser's DSN on a server of this session alone."""
-    with postgres.temporary(postgres.DISPOSABLE) as server:
+    with disposable_server() as server:
         yield server.dsn
 
 
@@ -138,6 +162,7 @@ class Tide:
         """Publishes a contract given as YAML text; under a version of its own where it differs from the published
         one, since a published version stays what it is."""
         parsed = self.bumped(self.contract(contract))
+        options.setdefault("embedder_of", self.embedders.of)
         plan = make_plan(self.admin, parsed, self.embedders.of(parsed.embedding.model), **options)
         apply_plan(self.admin, plan)
         return plan

@@ -58,7 +58,8 @@ def planned(tide: Tide, text: str) -> Plan:
     """The plan of a contract, under the test's sources."""
     contract = tide.bumped(tide.contract(text))
     setting = setting_in_force(tide.admin, sources=tide.settings.sources)
-    return make_plan(tide.admin, contract, tide.embedders.of(contract.embedding.model), setting=setting)
+    of = tide.embedders.of
+    return make_plan(tide.admin, contract, of(contract.embedding.model), setting=setting, embedder_of=of)
 
 
 def publish(tide: Tide, text: str) -> Plan:

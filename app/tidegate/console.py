@@ -8,20 +8,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tidegate.capture.connect import ConnectorState
-from tidegate.govern.model_status import ModelStatus
-from tidegate.observe.cost import ProductCost
-from tidegate.observe.dead_letters import DeadLetter
-from tidegate.observe.fleet import FleetStatus
-from tidegate.observe.status import CaptureStatus, ProductStatus
-from tidegate.observe.verify import Verification
-from tidegate.query.answer import Answer
-from tidegate.query.hit import Hit
+from tidegate.count import counted
+
+# Every command prints, few of them what these modules bring along.
+if TYPE_CHECKING:
+    from tidegate.capture.connect import ConnectorState
+    from tidegate.govern.model_status import ModelStatus
+    from tidegate.observe.cost import ProductCost
+    from tidegate.observe.dead_letters import DeadLetter
+    from tidegate.observe.fleet import FleetStatus
+    from tidegate.observe.status import CaptureStatus, ProductStatus
+    from tidegate.observe.verify import Verification
+    from tidegate.query.answer import Answer
+    from tidegate.query.hit import Hit
 
 # Where no terminal says how wide it is, lines are as long as they need to be.
 _WIDTH = None if sys.stdout.isatty() else 250
@@ -69,12 +73,12 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def hit_json(hit: Hit) -> dict[str, Any]:
+def hit_json(hit: "Hit") -> dict[str, Any]:
     """A hit with its score."""
     return {**dataclasses.asdict(hit), "score": round(hit.score, 6)}
 
 
-def print_hits(hits: Sequence[Hit]) -> None:
+def print_hits(hits: "Sequence[Hit]") -> None:
     """A line a hit and its text below."""
     for hit in hits:
         unchecked = "" if hit.consistency == "strict" else f", {hit.consistency}"
@@ -84,19 +88,19 @@ def print_hits(hits: Sequence[Hit]) -> None:
         out.print(f"       {escape(shorten(hit.content))}")
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: "Answer") -> None:
     """The text, its citations, and how fresh it is."""
     out.print(escape(answer.text))
     print_support(answer)
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
+def answer_json(answer: "Answer") -> dict[str, Any]:
     """An answer with its hits as `hit_json` gives them."""
     citations = [hit_json(hit) for hit in answer.citations]
     return {name: getattr(answer, name) for name in ("text", "as_of", "model", "not_found")} | {"citations": citations}
 
 
-def print_support(answer: Answer) -> None:
+def print_support(answer: "Answer") -> None:
     """What a text rests on, what was not found, and how fresh it is."""
     for number, hit in enumerate(answer.citations, 1):
         out.print(f"  {escape(f'[{number}]')} {escape(hit.citation)}: {escape(shorten(hit.content, 100))}")
@@ -106,7 +110,7 @@ def print_support(answer: Answer) -> None:
     out.print(f"  as of {moment(answer.as_of)}" + (f", by {answer.model}" if answer.model else ", extracted"))
 
 
-def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> None:
+def print_status(capture: "CaptureStatus", products: "Sequence[ProductStatus]") -> None:
     """The slot, and a row a product."""
     if not capture.exists:
         out.print(f'slot {capture.slot}: not there yet; "tidegate run" makes it')
@@ -144,13 +148,13 @@ def print_status(capture: CaptureStatus, products: Sequence[ProductStatus]) -> N
             out.print(f"{p.product} is {p.state}: {escape(p.state_reason)}")
 
 
-def print_fleet(fleet: FleetStatus) -> None:
+def print_fleet(fleet: "FleetStatus") -> None:
     """A line a worker, a line a partition; nothing where none ever ran."""
     for worker in fleet.workers:
         if worker.alive and worker.trouble:
             out.print(escape(f"worker {worker.worker}: {worker.trouble}, since {moment(worker.trouble_since)}"))
         elif worker.alive:
-            out.print(escape(f"worker {worker.worker}: works, {worker.bulk_waiting} rows of backfills wait"))
+            out.print(escape(f"worker {worker.worker}: works, {counted(worker.bulk_waiting, 'row')} of backfills wait"))
         else:
             out.print(escape(f"worker {worker.worker}: not seen since {moment(worker.seen_at)}"))
     for source in fleet.sources:
@@ -163,7 +167,7 @@ def print_fleet(fleet: FleetStatus) -> None:
         out.print(escape(f"{name}: lag {lag}, {part.worker}, at {moment(part.updated_at)}"))
 
 
-def connector_line(name: str, state: ConnectorState | None) -> str:
+def connector_line(name: str, state: "ConnectorState | None") -> str:
     """How a connector is, in a line."""
     if state is None:
         return f'connector {name}: not there; "tidegate connect apply" makes it'
@@ -172,15 +176,23 @@ def connector_line(name: str, state: ConnectorState | None) -> str:
     return f"connector {name}: {state.state.lower()}, task {tasks}{reason}"
 
 
-def model_lines(status: ModelStatus) -> Iterator[str]:
+def model_lines(status: "ModelStatus") -> Iterator[str]:
     """The indexes of a product, for people."""
     yield status.product
     for index, part in ((status.searched, "searched"), (status.second, "beside")):
         if index is None:
             continue
-        facts = [f"{index.dimension} dimensions", index.state, f"{index.rows:,} rows", f"{index.chunks:,} chunks"]
+        facts = [
+            f"{index.dimension} dimensions",
+            index.state,
+            counted(index.rows, "row"),
+            counted(index.chunks, "chunk"),
+        ]
         if index.parked:
             facts.append(f"{index.parked:,} parked")
+        if index is status.second:
+            how = "from the chunks of the first" if index.built_from == "chunks" else "from the source"
+            facts.append(f"built {how}" if index.state == "live" else f"is built {how}")
         if index is status.second and status.lag_s is not None:
             facts.append(f"{status.lag_s:.1f} s behind the other")
         if index.served_until is not None:
@@ -192,12 +204,12 @@ def model_lines(status: ModelStatus) -> Iterator[str]:
             yield f"            {index.state_reason}"
 
 
-def letter_json(letter: DeadLetter) -> dict[str, Any]:
+def letter_json(letter: "DeadLetter") -> dict[str, Any]:
     """A parked row with its key as an object."""
     return {**dataclasses.asdict(letter), "key": json.loads(letter.key)}
 
 
-def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
+def print_dead_letters(letters: "Sequence[DeadLetter]") -> None:
     """A line a parked row."""
     if not letters:
         err.print("no dead letters")
@@ -205,11 +217,11 @@ def print_dead_letters(letters: Sequence[DeadLetter]) -> None:
         again = f", tried again {moment(letter.retry_at)}" if letter.retry_at else ""
         out.print(
             f"{letter.id}  {letter.product}  {escape(letter.key)}  {letter.kind}: {escape(letter.reason)} "
-            f"({letter.attempts} attempts, last {moment(letter.last_at)}{again})"
+            f"({counted(letter.attempts, 'attempt')}, last {moment(letter.last_at)}{again})"
         )
 
 
-def print_verification(verified: Verification) -> None:
+def print_verification(verified: "Verification") -> None:
     """A line a wrong row, then one that counts them."""
     if verified.skipped is not None:
         out.print(escape(f"{verified.product} was not compared: {verified.skipped}"))
@@ -222,7 +234,7 @@ def print_verification(verified: Verification) -> None:
     kinds = Counter(finding.problem for finding in verified.findings)
     found = ", ".join(f"{count:,} {problem}" for problem, count in kinds.items()) or "nothing wrong"
     left = sum(not finding.repaired for finding in verified.findings)
-    parts = [f"{verified.product}: {verified.compared:,} rows of source and index compared", found]
+    parts = [f"{verified.product}: {counted(verified.compared, 'row')} of source and index compared", found]
     if verified.findings:
         parts.append("all repaired" if not left else f"{left:,} not repaired; --repair does it")
     if verified.parked:
@@ -257,7 +269,7 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
 
 
-def print_costs(costs: Sequence[ProductCost]) -> None:
+def print_costs(costs: "Sequence[ProductCost]") -> None:
     """A row a product and model."""
     if not costs:
         out.print("nothing was counted yet")

@@ -6,8 +6,11 @@ import socket
 import uuid
 from collections.abc import Mapping
 
+from tidegate.capture.connect import Connect
+from tidegate.capture.connector_watch import ConnectorWatch
 from tidegate.capture.consumer import GroupConsumer
 from tidegate.capture.partitions import PartitionAcknowledgements
+from tidegate.capture.record import Records
 from tidegate.capture.source import Source, group, sources
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection, connect
@@ -30,6 +33,7 @@ class GroupPipeline:
 
     def __init__(self, dsn: str, settings: Settings, embedders: Embedders):
         self._dsn = complete(dsn)
+        records = Records.of(settings)
         with connect(self._dsn) as connection:
             check_server(connection)
             require_current(connection)
@@ -48,12 +52,19 @@ class GroupPipeline:
             self._worker,
             acknowledgements,
             self._read_again,
+            records,
         )
+        self._watch: ConnectorWatch | None = None
+        if settings.connect.url is not None:
+            names = [source.prefix for source in found.values()]
+            self._watch = ConnectorWatch(Connect(settings.connect.url), names, lambda: fleet.leads)
 
     def start(self) -> None:
         """Starts the worker, then joins the group."""
         self._worker.start()
         self._consumer.start()
+        if self._watch is not None:
+            self._watch.start()
 
     @property
     def streaming(self) -> bool:
@@ -67,6 +78,8 @@ class GroupPipeline:
     def stop(self) -> bool:
         """Writes what was taken, commits it, leaves the group. False: not everything could be written in time;
         whoever has its partitions next reads it again."""
+        if self._watch is not None:
+            self._watch.stop()
         self._consumer.drain()
         drained = self._worker.drain(DRAIN_S)
         self._consumer.stop()
@@ -75,7 +88,7 @@ class GroupPipeline:
         return drained
 
     def _report(self) -> WorkerReport:
-        trouble = self._consumer.trouble
+        trouble = (self._watch and self._watch.trouble) or self._consumer.trouble
         partitions = [
             PartitionReport(held.stream, held.committed, end, held.finished) for held, end in self._consumer.held()
         ]

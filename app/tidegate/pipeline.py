@@ -138,7 +138,7 @@ def run_until(
     Raises:
         SlotMissing, ServerUnfit, NotInitialised: see there.
     """
-    controller = Controller(dsn, embedders, around or Lineage(settings.openlineage))
+    controller = Controller(dsn, embedders, around or Lineage(settings.openlineage), settings.sources)
 
     def up(pipeline: Runs) -> None:
         controller.start()

@@ -17,11 +17,40 @@ class KafkaSettings(BaseModel):
     partitions: int = Field(6, ge=1, le=1000, description="Partitions of a topic that is made.")
     replication_factor: int = Field(-1, description="Of a topic that is made; -1: the broker's default.")
     retention_hours: int = Field(168, ge=1, description="How long a topic that is made keeps changes.")
+    value_format: Literal["json", "avro"] = Field(
+        "json", description="What the connector writes values in; all but json needs a schema registry."
+    )
     max_message_bytes: int = Field(16 * 2**20, ge=2**20, description="The largest row change, bytes.")
 
     def client_options(self) -> dict[str, Any]:
         """What is kafka-python's business: security_protocol, sasl_…, ssl_…, whatever else was set."""
         return dict(self.model_extra or {})
+
+
+class RegistrySettings(BaseModel):
+    """`TIDEGATE_REGISTRY__<FIELD>`: the schema registry, for values that are not JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(
+        None, description="Apicurio: http://registry:8080/apis/registry/v2 (or v3); Confluent: http://registry:8081."
+    )
+    user: str | None = Field(None, description="User, for HTTP Basic.")
+    password: SecretStr | None = Field(None, description="Password of that user.")
+    token: SecretStr | None = Field(None, description="Bearer token instead of user and password.")
+    cafile: str | None = Field(
+        None, description="PEM file with the authority that the workers trust; default: the system's."
+    )
+
+    @field_validator("url", "user", "cafile", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: object) -> object:
+        return value or None
+
+    @property
+    def secret(self) -> str:
+        """The password as it is sent."""
+        return "" if self.password is None else self.password.get_secret_value()
 
 
 class ConnectSettings(BaseModel):
@@ -85,6 +114,7 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     connect: ConnectSettings = Field(default_factory=ConnectSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
     sources: dict[str, str] = Field(
         default_factory=dict, description="DSNs of source databases other than the index's, by the contracts' server."
     )

@@ -1,6 +1,7 @@
 """The command line as a user has it: exit codes, stdout for data, stderr for talk."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -155,6 +156,18 @@ class TestHelp:
         for parameter in dict(COMMANDS)[path].params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 assert parameter.envvar in shown.out
+
+    def test_help_names_the_default_folder_of_the_embedded_postgres(self, tidegate: Command) -> None:
+        said = " ".join(tidegate.ok("local", "start", "--help", COLUMNS="400").out.split())
+        assert "~/.local/state/tidegate/postgres, or tidegate/postgres in $XDG_STATE_HOME" in said
+        assert "for root /var/lib/tidegate/postgres" in said
+        readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+        assert "`~/.local/state/tidegate/postgres`" in readme
+        assert "`/var/lib/tidegate/postgres`" in readme
+        # Where it really is.
+        found = json.loads(tidegate("local", "status", "--json", XDG_STATE_HOME="/tmp/state").out)["data"]
+        expected = "/var/lib/tidegate/postgres" if os.geteuid() == 0 else "/tmp/state/tidegate/postgres"
+        assert found == expected
 
     def test_every_command_is_known(self) -> None:
         names = {" ".join(path) for path, _ in COMMANDS}

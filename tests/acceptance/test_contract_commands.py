@@ -31,7 +31,7 @@ def test_from_a_table_to_its_history(tidegate: Command) -> None:
     text = file.read_text()
     assert tidegate.ok("new", "team.note", "--output", "-").out == text
     clean = tidegate.ok("lint", str(file), "--strict")
-    assert (clean.out, clean.err) == ("", "1 files, 0 errors, 0 warnings\n")
+    assert (clean.out, clean.err) == ("", "1 file, 0 errors, 0 warnings\n")
     new = tidegate("diff", str(file), "--exit-code")
     assert (new.code, new.out) == (2, "team.note is new; any version may be its first\n")
     tidegate.ok("apply", str(file))
@@ -100,3 +100,36 @@ def test_lint_without_a_database(offline: Command) -> None:
     assert 'standards.yaml:2: lint.text_clasification: unknown key "text_clasification"; did you mean' in wrong.err
     assert offline("standards", "check", str(strict)).code == 2
     assert offline.ok("standards", "show-default").out == default_text()
+
+
+def test_what_is_not_there_is_said_with_what_is_near(tidegate: Command) -> None:
+    """Of a plan: its files, table, column types, model, place for the plan; of others, the product."""
+    tidegate.ok("init")
+    file = tidegate.folder / "note.odcs.yaml"
+    tidegate.ok("new", "team.note", "-o", str(file))
+    text = file.read_text()
+    (tidegate.folder / "empty").mkdir()
+    for arguments, contract, said in (
+        (["nosuch.yaml"], text, "nosuch.yaml:1: cannot be read: No such file"),
+        (["empty"], text, "no contract in this folder"),
+        (
+            [],
+            text.replace("physicalName: note\n", "physicalName: noet\n"),
+            'team.noet does not exist; did you mean "team.note"?',
+        ),
+        ([], text.replace('physicalType: "text"', 'physicalType: "txet"'), "type txet does not exist in this database"),
+        ([], text.replace("local/all-minilm-l6-v2", "local/all-minilm"), 'no embedding model "local/all-minilm"'),
+        (["note.odcs.yaml", "-o", "no/such/plan.json"], text, "no/such/plan.json cannot be written: No such file"),
+    ):
+        file.write_text(contract)
+        refused = tidegate("plan", *(arguments or ["note.odcs.yaml"]))
+        assert refused.code == 1, (arguments, refused)
+        assert said in refused.err
+    file.write_text(text)
+    assert "cannot be written" in tidegate("new", "team.note", "-o", "no/such.yaml").err
+    tidegate.ok("apply", str(file))
+    for arguments in (["dead-letters", "list"], ["dead-letters", "retry"], ["dead-letters", "drop"], ["cost"]):
+        unknown = tidegate(*arguments, "--product", "team.noet")
+        assert unknown.code == 2
+        assert 'product "team.noet" is not published; did you mean "team.note"?' in unknown.err
+        tidegate.ok(*arguments, "--product", "team.note")

@@ -1,5 +1,6 @@
 """The rules that all histories share: what happens to the table, and that every read can be explained."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from tests.histories.reading import Read, read, unexplained
 
 from tidegate.database import connect
 
+PATIENCE_S = 150.0
+"""For a machine that is busy with something else: a history ends as soon as it can."""
 rolled_back = st.sampled_from([False] * 5 + [True])
 
 
@@ -35,10 +38,15 @@ class Failures:
 
 def run_histories(make: Callable[[Failures], "History"], count: int, steps: int) -> None:
     """Makes so many histories of at most so many steps, and the shortest, which hypothesis always tries first."""
-    failures = Failures()
+    failures, made = Failures(), itertools.count()
+
+    def one() -> "History":
+        next(made)
+        return make(failures)
+
     try:
         run_state_machine_as_test(
-            lambda: make(failures),
+            one,
             settings=settings(
                 max_examples=count + 1,
                 stateful_step_count=steps,
@@ -49,6 +57,7 @@ def run_histories(make: Callable[[Failures], "History"], count: int, steps: int)
             ),
         )
     finally:
+        print(f"{next(made)} histories")
         if failures.first is not None:
             raise failures.first from None
 

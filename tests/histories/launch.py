@@ -1,15 +1,17 @@
 """The real `tidegate`, but for its model: `python -m tests.histories.launch FAULTS run`, or `worker`.
 
-The model's vectors cost nothing, and it is slow or away as the file FAULTS says (JSON: away, delay_s). What failed is
-tried again soon, and the house is kept often, so that histories are short.
+The model's vectors cost nothing, and it is slow or away as the file FAULTS says (JSON: away, delay_s); a file beside
+it says that it was asked. What failed is tried again soon, and the house is kept often, so that histories are short.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.histories.model import QuickModel
+from tests.histories.program import asked
 
 from tidegate.cli import main
 from tidegate.index import house, pause
@@ -28,6 +30,7 @@ class ToldModel(QuickModel):
     def embed(self, texts: Sequence[str]) -> Vectors:
         told = json.loads(self._faults.read_text())
         self.away, self.delay_s = told["away"], told["delay_s"]
+        asked(self._faults, os.getpid()).touch()
         return super().embed(texts)
 
     embed_bulk = embed

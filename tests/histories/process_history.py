@@ -1,6 +1,5 @@
 """Histories whose index is kept by real processes: killed, ended, paused, and started again at any time."""
 
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,13 +8,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from tests.histories.history import Failures, History
-from tests.histories.page import Pages
+from tests.conftest import wait_until
+from tests.histories.history import PATIENCE_S, Failures, History
+from tests.histories.page import KEYS, Pages
 from tests.histories.program import Faults, Program
 from tests.histories.reading import Read, Reader, difference
 
-PATIENCE_S = 150.0
-"""For a machine that is busy with something else: a history ends as soon as it can."""
+HELD_S = 1.0
 places = st.integers(0, 7)
 moments = st.sampled_from([0.0, 0.05, 0.3, 1.0])
 
@@ -164,9 +163,31 @@ class ProcessHistory(History):
     def last(self) -> None:
         """What is still done to the index when all of a history is in it."""
 
+    def disturb(self) -> None:
+        """What is done to each history at its end, before all must be right: a process is killed while it embeds, and
+        what it had in hand is nowhere."""
+        number, program = self.embedding()
+        time.sleep(HELD_S / 2)
+        self.note("kill -9 while it embeds", number)
+        program.kill()
+        self.held.running[number] = None
+
+    def embedding(self) -> tuple[int, Program]:
+        """One of the processes that embeds at this moment, for HELD_S more at most; all of them run."""
+        self.held.start_all()
+        self.held.caught_up()
+        self.held.faults.tell(delay_s=HELD_S)
+        # Of new texts no chunk stays: what such a row must not overwrite, the ledger alone tells.
+        self.pages.transaction([("again", key) for key in range(1, KEYS + 1)])
+        running = [(number, program) for number, program in enumerate(self.held.running) if program]
+        asked = self.held.faults.asked
+        wait_until(lambda: any(asked(program) for _, program in running), PATIENCE_S, "a model is asked")
+        return next((number, program) for number, program in running if asked(program))
+
     def finish(self) -> None:
         self.held.faults.tell()
-        self.kill(len(self.pages.log), random.Random(len(self.pages.log)).uniform(0, 1), True)
+        self.disturb()
+        self.held.faults.tell()
         self.held.start_all()
         self.held.caught_up()
         self.last()

@@ -59,6 +59,17 @@ class Faults:
         self.tell()
 
     def tell(self, *, away: bool = False, delay_s: float = 0.0) -> None:
+        for file in self.file.parent.glob(f"{self.file.name}.asked-*"):
+            file.unlink()
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps({"away": away, "delay_s": delay_s}))
         new.replace(self.file)
+
+    def asked(self, program: Program) -> bool:
+        """Whether the process's model was asked for anything since it was told what to do."""
+        return asked(self.file, program.process.pid).exists()
+
+
+def asked(file: Path, pid: int) -> Path:
+    """The file that is there when the model of this process was asked."""
+    return file.with_suffix(f".asked-{pid}")

@@ -22,6 +22,7 @@ class WatchedModel:
         self._inner = inner
         self.model = model
         self.max_tokens = inner.max_tokens
+        self.ruler = inner.ruler
         self.texts: list[str] = []
         self.calls = 0
         self.away = False

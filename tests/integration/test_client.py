@@ -214,6 +214,7 @@ class TestStatements:
             assert [row.score for row in rows] == pytest.approx([hit.score for hit in hits])
             assert {row.region for row in rows} == {"EU"}
             assert Decimal("7.25") in {row.price for row in rows}
+            assert not {"codes", "embedding", "position", "content_hash"} & set(rows[0]._fields)
 
     def test_a_select_composes(self, tg: Opened, notes: Notes) -> None:
         admin = notes.tide.admin
@@ -408,6 +409,23 @@ def test_what_cannot_be_opened(kind: type, notes: Notes, server_dsn: str) -> Non
         Opened(kind, server_dsn, settings)
 
 
+def test_a_closed_client_stays_closed(kind: type, notes: Notes) -> None:
+    tg = Opened(kind, notes.reader(), Settings(_env_file=None), embedders=notes.tide.embedders)
+    with tg, tg.as_token("x") as view:
+        assert tg.search(QUESTION) != []
+        tg.close()
+        for asked in (tg, view):
+            with pytest.raises(UsageError, match="is closed" if kind is Client else "is not open"):
+                asked.search(QUESTION)
+        tg.close()
+
+
+def test_a_superuser_is_told_that_rules_hold_for_her(kind: type, notes: Notes) -> None:
+    with Opened(kind, notes.tide.dsn, Settings(_env_file=None), embedders=notes.tide.embedders) as tg:
+        assert tg.search(QUESTION) == []
+        assert "for superusers, too; ask as somebody" in tg.why_nothing()
+
+
 def test_many_at_once(kind: type, notes: Notes) -> None:
     """More calls than the pool has connections."""
     if kind is Client:
@@ -493,5 +511,6 @@ def test_the_package_offers_both(notes: Notes) -> None:
     asyncio.run(open_())
     for name in tidegate.__all__:
         assert getattr(tidegate, name) is not None
+        assert name in dir(tidegate)
     with pytest.raises(AttributeError):
         tidegate.Nothing  # noqa: B018

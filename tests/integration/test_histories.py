@@ -21,7 +21,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from tests.conftest import Tide, fresh_database, wait_until
-from tests.histories.history import Failures, History, histories, run_histories
+from tests.histories.history import PATIENCE_S, Failures, History, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Change, Pages, changes
 from tests.histories.reading import difference
@@ -73,7 +73,9 @@ class World:
         """Until the engine has delivered what was committed before."""
         wanted = self.pages.here()
         self.tide.admin.execute("SELECT pg_logical_emit_message(true, 'tidegate', 'here')")
-        wait_until(lambda: self.seen >= wanted or self.engine.failure(), 30, f"the engine delivers up to {wanted:X}")
+        wait_until(
+            lambda: self.seen >= wanted or self.engine.failure(), PATIENCE_S, f"the engine delivers up to {wanted:X}"
+        )
         assert self.engine.failure() is None
 
 
@@ -201,13 +203,13 @@ class Histories(History):
         self.drain()
         for _, model, acknowledgements in self.zombies:
             model.away = False
-            wait_until(lambda held=acknowledgements: not held.outstanding, 30, "a zombie ends")  # type: ignore[misc]
+            wait_until(lambda held=acknowledgements: not held.outstanding, PATIENCE_S, "a zombie ends")  # type: ignore[misc]
         self.settle()
         events = self.own(len(self.world.events))
         random.Random(len(self.log)).shuffle(events)
         for event in events[:LATE]:
             self.again(event)
-        wait_until(lambda: not self.acknowledgements.outstanding, 30, "late changes end")
+        wait_until(lambda: not self.acknowledgements.outstanding, PATIENCE_S, "late changes end")
         wrong = difference(self.admin)
         assert wrong is None, self.told(wrong)
 
@@ -219,7 +221,7 @@ class Histories(History):
 
     def drain(self) -> None:
         """Until everything that was committed is delivered and finished, and no backfill is under way."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             self.world.follow()
             self.hand_over(len(self.world.events) - self.at)

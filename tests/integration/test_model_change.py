@@ -66,7 +66,10 @@ def caught_up(tide: Tide) -> None:
     tide.caught_up()
     place = tide.one("SELECT pg_current_wal_insert_lsn()::text")
     tide.one("SELECT tidegate.wait_for(%s, '0s')", place)
-    behind = "SELECT bool_and(lsn >= %s::pg_lsn) FROM tidegate.lane_watermark"
+    behind = (
+        "SELECT bool_and(coalesce(w.lsn >= %s::pg_lsn, false)) "
+        "FROM tidegate.product p LEFT JOIN tidegate.lane_watermark w ON w.lane = p.model"
+    )
     wait_until(lambda: tide.one(behind, place), 20, "both lanes have caught up")
 
 

@@ -27,7 +27,7 @@ from tidegate.index.embedding.registry import Embedders
 from tidegate.local import postgres
 from tidegate.settings import Settings
 
-HISTORIES = histories(2)
+HISTORIES = histories(1)
 # What was committed is there after a crash: else the source itself would go back.
 DURABLE = {**postgres.DISPOSABLE, "synchronous_commit": "on"}
 

@@ -4,20 +4,28 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.conftest import Tide
-from tests.remote import CRM, CUSTOMER, Away, planned, publish, source_database
+from tests.remote import CRM, CUSTOMER, TABLE, Away, planned, publish, source_database
 
 from tidegate.capture.source import sources
+from tidegate.contract.odcs import parse_contract
 from tidegate.errors import UsageError
 from tidegate.govern.control_schema import ServerUnfit, initialise
+from tidegate.govern.controller import Controller
 from tidegate.govern.drift import find_drift
 from tidegate.govern.plan import ContractUnfit
 from tidegate.govern.source_database import SourceUnprepared, claim, prepare_source
+from tidegate.govern.submission import hand_in
+from tidegate.govern.team import add_domain
 from tidegate.group_pipeline import GroupPipeline
+from tidegate.observe.lineage import Lineage
 from tidegate.pipeline import Pipeline
 from tidegate.settings import KafkaSettings, Settings
 
@@ -81,6 +89,40 @@ def test_what_cannot_be_is_refused(tide: Tide, away: Away) -> None:
         Pipeline(tide.dsn, tide.settings, tide.embedders)
     with pytest.raises(UsageError, match="TIDEGATE_SOURCES does not name"):
         GroupPipeline(tide.dsn, tide.settings, tide.embedders)
+
+
+def test_a_team_is_told_that_an_administrator_publishes_it(tide: Tide, away: Away) -> None:
+    """Roles of the index's server say nothing of who owns a table on another; a table of that name here is another."""
+    tide.admin.execute("CREATE ROLE away_team; CREATE ROLE away_member LOGIN IN ROLE away_team")
+    tide.admin.execute(TABLE.replace("CREATE SCHEMA sales;", "CREATE SCHEMA sales AUTHORIZATION away_team;"))
+    tide.admin.execute("ALTER TABLE sales.customer OWNER TO away_team")
+    add_domain(tide.admin, "sales", "away_team", "never")
+    contract = parse_contract(CUSTOMER.encode(), "customer.odcs.yaml")
+
+    def decided(sources: Mapping[str, str]) -> str:
+        with psycopg.connect(make_conninfo(tide.dsn, user="away_member"), autocommit=True) as member:
+            number = hand_in(member, contract, "apply")
+        controller = Controller(tide.dsn, tide.embedders, Lineage(None), sources)
+        ((_, outcome),) = controller.decide_waiting(tide.admin)
+        assert number
+        assert outcome.state == "refused"
+        return outcome.text or ""
+
+    try:
+        tide.admin.execute(sql.SQL("ALTER ROLE away_member PASSWORD {}").format(conninfo_to_dict(tide.dsn)["password"]))
+        said = decided(tide.settings.sources)
+        assert 'its rows are on the server "crm"' in said
+        assert "an administrator publishes it: tidegate apply customer.odcs.yaml" in said
+        # A controller that has not heard of that server.
+        tide.admin.execute("DROP TABLE sales.customer")
+        assert "contracts of rows on another server are published by an administrator" in decided({})
+        assert tide.one("SELECT count(*) FROM tidegate.product") == 0
+        # The administrator does, and the roles of the contract read it here.
+        assert publish(tide, CUSTOMER).source == CRM
+        # The domain's team changes nothing of it afterwards.
+        assert 'on the server "crm"' in decided(tide.settings.sources)
+    finally:
+        tide.admin.execute("DROP OWNED BY away_team, away_member CASCADE; DROP ROLE away_member, away_team")
 
 
 def test_a_database_serves_one_index(tide: Tide, away: Away) -> None:

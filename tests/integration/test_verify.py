@@ -133,6 +133,13 @@ def test_each_kind_of_damage_is_named_and_mended(tide: Tide, notes: WatchedModel
     assert verified(tide) == Verification("team.note", compared=36)
 
 
+def test_a_row_without_text_is_as_it_should_be(tide: Tide, notes: WatchedModel) -> None:
+    """It is in the ledger, with no chunks."""
+    tide.admin.execute("INSERT INTO team.note (id, title) VALUES (21, ' '), (22, NULL)")
+    tide.caught_up()
+    assert verified(tide) == Verification("team.note", compared=42)
+
+
 def test_what_is_on_its_way_is_not_wrong(tide: Tide, notes: WatchedModel) -> None:
     """All rows change all the time, behind a slow model; nothing is wrong, so nothing is found."""
     notes.delay_s = 0.05

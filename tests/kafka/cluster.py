@@ -4,6 +4,7 @@ In containers where a Docker engine runs; else from Maven Central's jars, on the
 `python -m tests.kafka.cluster` runs one until it is interrupted, and prints the two settings to use it with.
 """
 
+import base64
 import contextlib
 import os
 import secrets
@@ -192,10 +193,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A broker and a Connect worker; both end with the context."""
+def cluster(*, quick: bool = False) -> Iterator[Cluster]:
+    """A broker and a Connect worker; both end with the context.
+
+    Args:
+        quick: their JVMs compile no more than they must: half the CPU time until they run. Not to be measured.
+    """
     with tempfile.TemporaryDirectory(prefix="tidegate-kafka-") as scratch:
-        held = _prepare(Path(scratch))
+        held = _prepare(Path(scratch), quick)
         try:
             held.broker.start()
             held.await_broker()
@@ -213,14 +218,14 @@ def lack() -> str | None:
     return None if containers.engine() else jars.lack()
 
 
-def _prepare(scratch: Path) -> Cluster:
+def _prepare(scratch: Path, quick: bool) -> Cluster:
     port, controller, connect, secure = free_port(), free_port(), free_port(), free_port()
     password = secrets.token_hex(12)
     (scratch / "broker.properties").write_text(
         _BROKER.format(port=port, controller=controller, secure=secure, folder=scratch)
     )
     programs = _in_containers if containers.engine() else _from_jars
-    broker, worker, plugins = programs(scratch, f"SCRAM-SHA-512=[name={_USER},password={password}]")
+    broker, worker, plugins = programs(scratch, f"SCRAM-SHA-512=[name={_USER},password={password}]", quick)
     (scratch / "connect.properties").write_text(_CONNECT.format(broker=port, port=connect, plugins=plugins))
     return Cluster(
         f"127.0.0.1:{port}",
@@ -238,19 +243,18 @@ def _prepare(scratch: Path) -> Cluster:
     )
 
 
-def _from_jars(scratch: Path, user: str) -> tuple[Program, Program, str]:
+def _from_jars(scratch: Path, user: str, quick: bool) -> tuple[Program, Program, str]:
     """Broker, Connect, and where its plugins are."""
     folder = jars.jars()
     (scratch / "log4j2.properties").write_text(_LOG4J)
     java = [
-        "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto",
+        "java", "-XX:+UseSerialGC", f"-XX:TieredStopAtLevel={1 if quick else 4}", "-Xshare:auto",
         f"-Dlog4j2.configurationFile={scratch}/log4j2.properties", "-cp", f"{folder}/jars/*",
     ]  # fmt: skip
     properties = str(scratch / "broker.properties")
-    tool = [*java, "kafka.tools.StorageTool"]
-    made = subprocess.run([*tool, "random-uuid"], capture_output=True, text=True, timeout=60, check=True)
-    uuid = made.stdout.split()[-1]
-    command = [*tool, "format", "-t", uuid, "-c", properties, "--add-scram", user]
+    # As StorageTool's random-uuid makes it, which is a JVM more; a first byte below 128 keeps it from beginning with "-".
+    uuid = base64.urlsafe_b64encode(bytes([secrets.randbelow(128)]) + secrets.token_bytes(15)).decode().rstrip("=")
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", uuid, "-c", properties, "--add-scram", user]
     subprocess.run(command, capture_output=True, timeout=60, check=True)
     connect = "org.apache.kafka.connect.cli.ConnectDistributed"
     return (
@@ -260,11 +264,11 @@ def _from_jars(scratch: Path, user: str) -> tuple[Program, Program, str]:
             [*java[:1], "-Xmx512m", *java[1:], connect, str(scratch / "connect.properties")],
             scratch / "connect.log",
         ),
-        str(folder / "plugins"),
+        f"{folder / 'plugins'},{jars.converter_jars() / 'plugins'}",
     )
 
 
-def _in_containers(scratch: Path, user: str) -> tuple[Program, Program, str]:
+def _in_containers(scratch: Path, user: str, quick: bool) -> tuple[Program, Program, str]:
     """The same, with the images of the compose file."""
     properties, kafka = scratch / "broker.properties", "/opt/kafka/bin"
     # Formatted at the first start; at later ones it goes on with what it has.
@@ -273,10 +277,15 @@ def _in_containers(scratch: Path, user: str) -> tuple[Program, Program, str]:
         f"-t $({kafka}/kafka-storage.sh random-uuid) -c {properties} --add-scram '{user}'; "
         f"exec {kafka}/kafka-server-start.sh {properties}"
     )
+    options = {"KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"} if quick else {}
     connect = f"exec /kafka/bin/connect-distributed.sh {scratch}/connect.properties"
     return (
-        containers.Container("broker", containers.image("kafka"), broker, scratch, {"KAFKA_HEAP_OPTS": "-Xmx400m"}),
-        containers.Container("connect", containers.image("connect"), connect, scratch, {"KAFKA_HEAP_OPTS": "-Xmx512m"}),
+        containers.Container(
+            "broker", containers.image("kafka"), broker, scratch, options | {"KAFKA_HEAP_OPTS": "-Xmx400m"}
+        ),
+        containers.Container(
+            "connect", containers.image("connect"), connect, scratch, options | {"KAFKA_HEAP_OPTS": "-Xmx512m"}
+        ),
         containers.CONNECT_PLUGINS,
     )
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.yaml"
-CONNECT_PLUGINS = "/kafka/connect"
-"""Where Debezium's image has its connectors."""
+CONNECT_PLUGINS = "/kafka/connect,/kafka/external_libs"
+"""Where Debezium's image has its connectors, and Apicurio's converters."""
 
 
 @functools.cache

@@ -119,7 +119,8 @@ def test_sasl_and_tls(tide: KafkaTide, kafka: Cluster) -> None:
     tide.caught_up()
     assert tide.rows("SELECT id, content FROM rag_team.note") == [(1, "one")]
 
-    refused = kafka.secure | {"sasl_plain_password": "wrong"}
+    # kafka-python tries for as long as the bootstrap may take, and only then says so.
+    refused = kafka.secure | {"sasl_plain_password": "wrong", "bootstrap_timeout_ms": 1_500}
     tide.settings.kafka = KafkaSettings(partitions=PARTITIONS, **refused)  # type: ignore[arg-type]
     tide.workers.pop().stop()
     tide.worker()

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.histories.history import Failures, histories, run_histories
+from tests.histories.history import PATIENCE_S, Failures, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Pages
-from tests.histories.process_history import PATIENCE_S, Processes, ProcessHistory
+from tests.histories.process_history import HELD_S, Processes, ProcessHistory
 from tests.histories.program import Faults, Program
 from tests.kafka.cluster import Cluster
 from tests.kafka.conftest import PARTITIONS, KafkaTide
@@ -102,6 +102,7 @@ class Streamed(Processes):
     cluster: Cluster = field(kw_only=True)
     tide: KafkaTide = field(kw_only=True)
     topic: Topic = field(kw_only=True)
+    histories: int = 0
 
 
 class Histories(ProcessHistory):
@@ -142,6 +143,24 @@ class Histories(ProcessHistory):
         else:
             self.held.tide.connectors().restart(60)
 
+    def disturb(self) -> None:
+        self.held.histories += 1
+        if self.held.histories % 2 == 0:
+            self.hold_up()
+        else:
+            super().disturb()
+
+    def hold_up(self) -> None:
+        """A worker stands still while it embeds, until the other has its partitions and all changes, and newer ones;
+        then it goes on with what it had in hand."""
+        number, program = self.embedding()
+        self.note("held up", number)
+        with program.paused():
+            self.held.faults.tell()
+            self.pages.transaction([("delete", 1), ("again", 2), ("all",)])
+            self.held.caught_up()
+        time.sleep(HELD_S)
+
     def last(self) -> None:
         records = self.held.topic.changes()
         random.Random(len(self.pages.log)).shuffle(records)
@@ -163,7 +182,7 @@ def held(tide: KafkaTide, kafka: Cluster, tmp_path: Path) -> Iterator[Streamed]:
             **kafka.env,
             "TIDEGATE_KAFKA__PARTITIONS": str(PARTITIONS),
             # Until then, a killed worker's partitions are nobody's.
-            "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS": "3000",
+            "TIDEGATE_KAFKA__SESSION_TIMEOUT_MS": "5000",
             "TIDEGATE_KAFKA__HEARTBEAT_INTERVAL_MS": "500",
             "TIDEGATE_EMBEDDING_ATTEMPTS": "10000",
         }

@@ -1,5 +1,6 @@
 """Rows on another server than the index: a second Postgres, a connector of its own, the same worker."""
 
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -7,12 +8,15 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, wait_until
+from tests.disposable import disposable_server
+from tests.integration.test_model_change import OTHER, TwoModels
 from tests.kafka.conftest import KafkaTide
 from tests.remote import CRM, CUSTOMER, Away, planned, publish, source_database
 from tidegate.capture.slot import recover_slot
 from tidegate.govern.drift import find_drift
+from tidegate.govern.model_switch import switch
 from tidegate.govern.principals import set_attributes
-from tidegate.local import postgres
+from tidegate.index.embedding.local_model import MODEL
 from tidegate.observe.dead_letters import list_dead_letters
 from tidegate.observe.fleet import fleet_status
 from tidegate.observe.verify_all import verify_all
@@ -23,7 +27,7 @@ INDEXED = "SELECT id, content FROM rag_sales.customer ORDER BY id"
 @pytest.fixture(scope="module")
 def other_server() -> Iterator[str]:
     """A superuser's DSN on a second server."""
-    with postgres.temporary(postgres.DISPOSABLE) as server:
+    with disposable_server() as server:
         yield server.dsn
 
 
@@ -108,11 +112,17 @@ def test_rows_of_two_servers_in_one_index(tide: KafkaTide, away: Away) -> None:
         tide.one("SELECT tidegate.explain_access('note_reader', 'sales.customer', NULL)")
 
     # verify compares both servers, and repairs from the other one.
-    tide.admin.execute("DELETE FROM rag_sales.customer WHERE id = 2")
+    tide.admin.execute("UPDATE rag_sales.customer SET content = 'forged' WHERE id = 2")
     tide.admin.execute("UPDATE rag_sales.customer SET region = 'XX' WHERE id = 1")
+    tide.admin.execute("UPDATE rag_sales.customer SET id = 60 WHERE id = 50")
     options = {"repair": True, "anew": True, "rows_per_s": 10_000.0, "patience_s": 20.0, "console": Console(quiet=True)}
     (verified,) = verify_all(tide.dsn, tide.settings, "sales.customer", **options)
-    assert {(finding.key["id"], finding.problem) for finding in verified.findings} == {(2, "missing"), (1, "carried")}
+    assert {(finding.key["id"], finding.problem) for finding in verified.findings} == {
+        (2, "stale"),
+        (1, "carried"),
+        (50, "missing"),
+        (60, "ghost"),
+    }
     assert verified.ok
     assert tide.rows("SELECT id, region FROM rag_sales.customer WHERE id < 3 ORDER BY id") == [(1, "EU"), (2, "US")]
 
@@ -124,6 +134,65 @@ def test_rows_of_two_servers_in_one_index(tide: KafkaTide, away: Away) -> None:
     assert status[CRM].as_of is not None
     assert status[CRM].trouble is None
     assert [finding for finding in find_drift(tide.admin, tide.settings.sources) if finding.level != "info"] == []
+
+
+def test_a_second_index_is_filled_from_the_first_without_asking_the_other_server(tide: KafkaTide, away: Away) -> None:
+    """Two workers; of the source only the place of its WAL is asked. Changes go to both indexes meanwhile."""
+    tide.embedders = models = TwoModels(tide.embedders.of(MODEL))
+    run = away.admin.execute
+    run("INSERT INTO sales.customer (id, title) SELECT n, 'customer ' || n FROM generate_series(1, 300) n")
+    publish(tide, CUSTOMER)
+    running(tide)
+    tide.streaming(tide.worker())
+    caught_up(tide, away)
+
+    def reads() -> int:
+        run("SELECT pg_stat_clear_snapshot()")
+        counted = (
+            "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'customer'"
+        )
+        (count,) = run(counted).fetchone() or (0,)
+        return int(count)
+
+    models.of(OTHER).delay_s = 0.05
+    time.sleep(1.5)  # statistics come a moment later
+    plan = publish(tide, CUSTOMER.replace(MODEL, OTHER))
+    assert (plan.copies, plan.backfill) == (True, False)
+    signals = run("SELECT count(*) FROM tidegate.signal").fetchone()
+    before = reads()
+    wait_until(lambda: tide.one("SELECT count(*) FROM beside_sales.customer") > 0, 60, "a part is copied")
+    run("UPDATE sales.customer SET title = 'changed ' || id WHERE id % 10 = 0")
+    run("DELETE FROM sales.customer WHERE id % 10 = 1")
+    run("UPDATE sales.customer SET region = 'US' WHERE id % 10 = 2")
+    models.of(OTHER).delay_s = 0.0
+    wait_until(
+        lambda: (
+            tide.rows("SELECT state, built_from FROM tidegate.product WHERE beside IS NOT NULL") == [("live", "chunks")]
+        ),
+        90,
+        "the second index is live",
+    )
+    assert reads() - before <= 3, "but by the changes themselves"
+    assert run("SELECT count(*) FROM tidegate.signal").fetchone() == signals
+
+    def same() -> bool:
+        columns = "id, region, content, position::text"
+        return tide.rows(f"SELECT {columns} FROM rag_sales.customer ORDER BY id") == tide.rows(
+            f"SELECT {columns} FROM beside_sales.customer ORDER BY id"
+        )
+
+    caught_up(tide, away)
+    wait_until(same, 30, "both have the same")
+    assert tide.one("SELECT count(*) FROM beside_sales.customer") == 270
+    switch(tide.admin, "sales.customer", wait_s=60)
+    options = {
+        "repair": False,
+        "anew": True,
+        "rows_per_s": 10_000.0,
+        "patience_s": 20.0,
+        "console": Console(quiet=True),
+    }
+    assert all(one.ok for one in verify_all(tide.dsn, tide.settings, "sales.customer", **options))
 
 
 def test_changes_that_no_stream_has_are_made_good(tide: KafkaTide, away: Away) -> None:

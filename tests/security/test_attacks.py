@@ -125,7 +125,11 @@ def test_copy_and_pg_dump_show_no_more(published: World, reader: Connection, rea
 @attack(PATHS_OPEN)
 @pytest.mark.parametrize("where", ["mine", "pg_temp"])
 def test_shadowed_names_prove_nothing(published: World, reader: Connection, reader_role: str, where: str) -> None:
-    """Functions, operators, types and tables of her own, in front of everybody else's."""
+    """Functions, operators, types and tables of her own, in front of everybody else's. Her attributes are inherited:
+    that asks more of the catalog than her own do."""
+    team = published.role("team_eu", "note_reader", regions=["EU"])
+    published.admin.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(team), sql.Identifier(reader_role)))
+    published.admin.execute("DELETE FROM tidegate.principal_attribute WHERE principal = %s", [reader_role])
     other = published.role("other", "note_reader", regions=["US"])
     if where == "pg_temp":
         reader.execute("CREATE TEMP TABLE opens_the_schema ()")

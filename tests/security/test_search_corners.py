@@ -191,3 +191,50 @@ class TestFilterOverProducts:
     def test_a_column_that_none_has(self, two_kinds: World) -> None:
         with pytest.raises(psycopg.errors.UndefinedColumn, match="offers no such column"):
             search(_reader(two_kinds), query=VECTOR, filter=Jsonb({"regin": "EU"}))
+
+
+def test_filters_of_other_types(world: World) -> None:
+    """Enums, uuids and times, as their columns compare them."""
+    world.admin.execute(
+        "CREATE TYPE team.mood AS ENUM ('low', 'high'); "
+        "ALTER TABLE team.note ADD mark uuid, ADD mood team.mood, ADD at timestamptz, ADD day date"
+    )
+    columns = (
+        _column("mark", "uuid", tags=["filter"]),
+        _column("mood", "team.mood", tags=["filter"]),
+        {**_column("at", "timestamptz", tags=["filter"]), "logicalType": "timestamp"},
+        {**_column("day", "date", tags=["filter"]), "logicalType": "date"},
+    )
+    world.publish(with_columns(contract(ALLOW), *columns))
+    mark = "3b0d7a52-0000-4000-8000-000000000001"
+    world.note(1, mark=mark, mood="high", at="2026-03-01 12:00+02", day="2026-03-01")
+    world.note(2)
+    reader = _reader(world)
+    for filter, expected in (
+        ({"mark": mark.upper()}, [1]),
+        ({"mark": [mark, None]}, [1, 2]),
+        ({"mood": "high"}, [1]),
+        ({"mood": ["low"]}, []),
+        ({"mood": "none"}, []),
+        ({"at": "2026-03-01T10:00:00Z"}, [1]),
+        ({"at": {"gte": "2026-03-01 10:00", "lt": "2026-03-01 10:01"}}, [1]),
+        ({"day": {"gte": "2026-03-01"}}, [1]),
+        ({"day": None}, [2]),
+    ):
+        assert sorted(found(reader, query=VECTOR, filter=Jsonb(filter))) == expected, filter
+        assert sorted(found(reader, query_text="note", filter=Jsonb(filter))) == expected, filter
+    for filter in ({"mark": "x"}, {"at": "soon"}, {"day": 3}):
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            search(reader, query=VECTOR, filter=Jsonb(filter))
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_in_a_transaction_that_sees_one_moment(published: World, level: str) -> None:
+    """What was true when it began, whatever is deleted meanwhile."""
+    reader = _reader(published)
+    with reader.transaction():
+        reader.execute(f"SET TRANSACTION ISOLATION LEVEL {level} READ ONLY")  # type: ignore[arg-type]
+        assert found(reader, query=VECTOR, query_text="note") == [1]
+        published.admin.execute("DELETE FROM team.note WHERE id = 1")
+        assert found(reader, query=VECTOR) == [1]
+    assert found(reader, query=VECTOR) == []

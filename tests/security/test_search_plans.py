@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 from tests.security.conftest import ALLOW, World, contract
 from tests.security.test_search import search, unit
 
@@ -118,7 +119,7 @@ def test_upkeep_does_nothing_twice_and_follows_the_rules(many: World) -> None:
 
 def test_too_few_are_repaired(many: World) -> None:
     """Statistics that are wrong by far: HNSW is asked for two rows among thousands, and the search is still whole."""
-    many.admin.execute('UPDATE tidegate.access_statistics SET groups = \'[{"row": {"region": "lone"}, "weight": 1}]\'')
+    many.admin.execute('UPDATE tidegate.access_statistics SET shares = \'{"region": {"lone": 1}}\'')
     many.admin.execute("UPDATE rag_team.note SET region = 'lone' WHERE id IN (17, 3017)")
     many.admin.execute("UPDATE team.note SET region = 'lone' WHERE id IN (17, 3017)")
     reader = many.login(many.role("reader", "note_reader", regions=["lone"]))
@@ -184,6 +185,53 @@ def test_limits_are_the_administrators(many: World) -> None:
     assert many.tide.one("SELECT NOT has_table_privilege('tidegate_reader', 'tidegate.search_limits', 'SELECT')")
     for table in ("chunk_words", "access_statistics"):
         assert many.tide.one("SELECT NOT has_table_privilege('tidegate_reader', %s, 'SELECT')", f"tidegate.{table}")
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "row.region in user.regions",
+        "row.region = user.region",
+        "row.region in ['few', 'some']",
+        "row.region in user.regions and row.title = user.title",
+    ],
+)
+def test_simple_rules_are_estimated_as_their_condition_says(world: World, when: str) -> None:
+    """Without the planning of a statement; from the shares of single values, from the groups, and by the condition."""
+    world.publish(contract({**ALLOW, "when": when}))
+    fill(world)
+    keep_up(world)
+    world.admin.execute("UPDATE tidegate.search_limits SET exact_rows = 100")
+    role = world.role("reader", "note_reader", regions=["few", "some", "nowhere"], region=["some"], title=["note", "x"])
+    readers = [world.login(role), world.login(world.role("nobody", "note_reader", region=["some", "few"]))]
+
+    def visible() -> list[float]:
+        return [
+            round(reader.execute("SELECT visible FROM tidegate.search_scope('{team.note}')").fetchone()[0], 6)  # type: ignore[index]
+            for reader in readers
+        ]
+
+    assert world.tide.one("SELECT bool_and(tests IS NOT NULL) FROM tidegate.rule")
+    by_shares = visible()
+    world.admin.execute("UPDATE tidegate.access_statistics SET shares = NULL")
+    by_groups = visible()
+    world.admin.execute("UPDATE tidegate.rule SET tests = NULL")
+    assert by_shares == by_groups == visible()
+    assert (0 < by_shares[0] < 1000) is ("title" not in when)
+    assert by_shares[1] == (by_shares[0] if "[" in when else 0)
+
+
+def test_a_search_is_composed_and_run_once(many: World) -> None:
+    """Not also by the planner of the caller's statement, which knows all arguments and evaluates what it may."""
+    asked = "SELECT count(*) FROM tidegate.search(query => {}::public.vector, k => 5, consistency => 'eventual')"
+    many.admin.execute("SET track_functions = 'all'")
+    calls = (
+        "SELECT pg_stat_get_xact_function_calls(p.oid) FROM pg_proc p "
+        "WHERE p.pronamespace = 'tidegate'::regnamespace AND p.proname = 'compose_search'"
+    )
+    with many.admin.transaction():
+        assert many.admin.execute(sql.SQL(asked).format(sql.Literal(unit(1)))).fetchone() == (5,)  # type: ignore[arg-type]
+        assert many.admin.execute(calls).fetchone() == (1,)
 
 
 def test_models_are_measured_where_there_are_several(many: World) -> None:

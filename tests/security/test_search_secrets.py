@@ -64,7 +64,8 @@ class TestWords:
             "SELECT * FROM tidegate.chunk_words",
             "SELECT words FROM tidegate.chunk_words WHERE words @@ 'zebra'",
             "SELECT * FROM tidegate.access_statistics",
-            "SELECT tidegate.entitlement_of('team.note', 1, 'postgres', '{}', '{}', NULL)",
+            "SELECT tidegate.entitlement_of('{}', 'postgres', NULL, '{}', '{}')",
+            "SELECT tidegate.visible_share_of(NULL, '[]', '{}')",
             "SELECT tidegate.attribute_texts_of('postgres', 'regions')",
             "CREATE TRIGGER mine AFTER INSERT ON rag_team.note EXECUTE FUNCTION tidegate.keep_words('english', 'id')",
         ):
@@ -76,6 +77,20 @@ class TestWords:
         session = gate.session(gate.token(regions=["US"]))
         assert set(found(session, query_text="budget", k=100)) == set(range(20, 30))
         assert found(gate.session(""), query_text="budget", k=100) == []
+
+    def test_a_strong_match_is_found_among_thousands(self, secretive: World, reader: Connection) -> None:
+        secretive.admin.execute(
+            "INSERT INTO team.note (id, title, region) SELECT n, 'note', 'EU' FROM generate_series(1000, 4001) n"
+        )
+        secretive.admin.execute(
+            "INSERT INTO rag_team.note (id, region, chunk_no, content, content_hash, embedding, position, contract_version) "
+            "SELECT n, 'EU', 0, CASE n WHEN 4001 THEN 'walrus walrus walrus' ELSE 'one walrus among other beasts ' || n END, "
+            "'', %s::public.vector, '{0/1,0/1}', '1.0.0' FROM generate_series(1000, 4001) n",
+            [VECTOR],
+        )
+        secretive.admin.execute("ANALYZE rag_team.note; ANALYZE tidegate.chunk_words")
+        assert found(reader, query_text="walrus", k=3)[0] == 4001
+        assert found(reader, query_text="walrus or zebra", k=3)[0] == 4001
 
     def test_they_follow_their_chunks(self, secretive: World, reader: Connection) -> None:
         admin = secretive.admin

@@ -10,7 +10,8 @@ import tidegate
 from tidegate.contract.odcs import parse_contract
 from tidegate.folder import folder
 from tidegate.govern.chunk_table import functions
-from tidegate.govern.control_schema import FUNCTION_SCRIPTS, initialisation_script
+from tidegate.govern.control_schema import FUNCTION_SCRIPTS, initialisation_script, schema_head
+from tidegate.govern.migrations import newest
 from tidegate.sql import VECTOR_SCHEMA_TOKEN, queries, script
 
 FILES = sorted(path.stem for path in folder("sql").glob("*.sql"))
@@ -30,6 +31,10 @@ def made(text: str) -> list[tuple[str, str]]:
 def test_there_are_scripts_and_named_queries():
     assert {*FUNCTION_SCRIPTS, "roles", "publication", "worker", "govern", "status"} <= set(FILES)
     assert {"worker", "govern", "status"} <= set(NAMED)
+
+
+def test_the_newest_migration_is_the_one_that_alembic_goes_to():
+    assert schema_head() == newest()
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -5,10 +5,14 @@ text is what its words have in common. So texts about the same are near each oth
 and who knows model and text knows the vector without asking: so a benchmark tells under which model a search was made.
 """
 
+import contextlib
 import hashlib
 import json
+import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.bench.report import BenchFailed
 from tidegate.index.embedding.embedder import Vectors
 
 DIMENSION = 256
@@ -62,6 +67,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 64
+
+
+@contextlib.contextmanager
+def service() -> Iterator[str]:
+    """The service in a process of its own; its base URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = Path(folder) / "port"
+        command = [sys.executable, "-m", "tidegate.bench.embedding_server", str(port)]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+            try:
+                deadline = time.monotonic() + 30
+                while not port.exists():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise BenchFailed("the embedding service did not start")
+                    time.sleep(0.05)
+                yield f"http://127.0.0.1:{port.read_text(encoding='utf-8')}/v1"
+            finally:
+                process.terminate()
 
 
 def main() -> None:

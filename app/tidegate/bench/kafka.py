@@ -10,8 +10,9 @@ from typing import Any
 
 from tidegate.bench.process import Program, program
 from tidegate.bench.report import BenchFailed
-from tidegate.capture.change_event import ChangeEvent, decode
+from tidegate.capture.change_event import ChangeEvent
 from tidegate.capture.kafka_client import servers
+from tidegate.capture.record import Records
 from tidegate.capture.source import Source, sources
 from tidegate.capture.stream import HOME
 from tidegate.connectors import Connectors
@@ -81,6 +82,7 @@ class Arrivals:
     def __init__(self, settings: Settings, source: Source):
         from kafka import KafkaConsumer, TopicPartition
 
+        self._source, self._records = source, Records.of(settings)
         self._consumer: Any = KafkaConsumer(
             bootstrap_servers=servers(settings.kafka), fetch_max_wait_ms=50, auto_offset_reset="latest",
             enable_auto_commit=False,
@@ -116,15 +118,12 @@ class Arrivals:
         began, changes = time.monotonic(), 0
         while any(self._consumer.position(partition) < ends[partition] for partition in partitions):
             for batch in self._consumer.poll(timeout_ms=1000, max_records=2000).values():
-                changes += sum(isinstance(_decoded(record), ChangeEvent) for record in batch)
+                decoded = (self._records.event(record, self._source.name) for record in batch)
+                changes += sum(isinstance(event, ChangeEvent) for event in decoded)
         return round(changes / (time.monotonic() - began), 1)
 
     def close(self) -> None:
         self._consumer.close()
-
-
-def _decoded(record: Any) -> object:
-    return decode(*(None if part is None else part.decode() for part in (record.key, record.value)))
 
 
 def raw_rate(settings: Settings, source: Source) -> float:

@@ -14,15 +14,11 @@ distance is computed again under both: a search of which not all hits are under 
 **Floor**: the same searches of the same run, in the seconds before the new contract.
 """
 
-import contextlib
 import os
 import random
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,7 @@ from psycopg import sql
 
 from tidegate.bench.catalogue import READER
 from tidegate.bench.database import database, facts, server
-from tidegate.bench.embedding_server import DIMENSION
+from tidegate.bench.embedding_server import DIMENSION, service
 from tidegate.bench.process import Program, program, wait_until_live
 from tidegate.bench.progress import Steps, steps
 from tidegate.bench.report import BenchFailed, Goal, Report, percentiles
@@ -68,7 +64,7 @@ class ModelSwitch:
 
     def run(self) -> Report:
         """Runs it all; the database and the services go at the end."""
-        with steps() as shown, _service() as api_base, server(self.dsn) as at, database(at, "switch") as dsn:
+        with steps() as shown, service() as api_base, server(self.dsn) as at, database(at, "switch") as dsn:
             os.environ.setdefault("OPENAI_API_KEY", "none-is-needed")
             settings = Settings(api_base=api_base)
             with connect(dsn) as connection:
@@ -206,7 +202,7 @@ def _is_around(search: Search, switched: list[tuple[float, float, Switched]]) ->
 def _apply(connection: Connection, embedders: Embedders, model: str, version: str) -> None:
     text = _CONTRACT.read_text(encoding="utf-8").replace(_LOCAL, model).replace("version: 1.0.0", f"version: {version}")
     contract = parse_contract(text.encode(), _CONTRACT.name)
-    apply_plan(connection, make_plan(connection, contract, embedders.of(model)))
+    apply_plan(connection, make_plan(connection, contract, embedders.of(model), embedder_of=embedders.of))
 
 
 def _indexed(connection: Connection, product: str, running: Program) -> None:
@@ -249,21 +245,3 @@ def _wrong(connection: Connection, schema: str) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-@contextlib.contextmanager
-def _service() -> Iterator[str]:
-    """The embedding service; its base URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        port = Path(folder) / "port"
-        command = [sys.executable, "-m", "tidegate.bench.embedding_server", str(port)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-            try:
-                deadline = time.monotonic() + 30
-                while not port.exists():
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise BenchFailed("the embedding service did not start")
-                    time.sleep(0.05)
-                yield f"http://127.0.0.1:{port.read_text(encoding='utf-8')}/v1"
-            finally:
-                process.terminate()

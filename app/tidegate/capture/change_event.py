@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 class UndecodableEvent(TidegateError):
-    """An event of the stream is not in Debezium's JSON format."""
+    """An event of the stream is not in Debezium's format."""
 
 
 class Operation(StrEnum):
@@ -105,7 +105,19 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
     if value is None:
         return None
     try:
-        body = json.loads(value, parse_float=str)
+        bodies = [None if text is None else json.loads(text, parse_float=str) for text in (key, value)]
+    except ValueError as error:
+        raise _undecodable(error) from None
+    return event_of(*bodies)
+
+
+def event_of(key: Any, body: Any) -> StreamEvent | None:
+    """The same of a key and a value that are decoded already; numbers with a fraction are texts in them.
+
+    Raises:
+        UndecodableEvent: they are not of the documented form.
+    """
+    try:
         if "aggregate_type" in body:
             return _notification(body)
         operation = body.get("op")
@@ -121,15 +133,19 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
             schema=source["schema"],
             table=source["table"],
             operation=_OPERATIONS[operation],
-            key=None if key is None or operation == "t" else json.loads(key, parse_float=str),
+            key=None if operation == "t" else key,
             row=body["after"] if operation in "cur" else None,
             position=_position(source["sequence"]),
             committed_at=_EPOCH + timedelta(microseconds=source["ts_us"]),
             backfill=operation == "r",
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        # The value may hold what must not be logged; the names of its fields may not.
-        raise UndecodableEvent(f"event is not in Debezium's JSON format: {type(error).__name__}: {error}") from None
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: Exception) -> UndecodableEvent:
+    # The value may hold what must not be logged; the names of its fields may not.
+    return UndecodableEvent(f"event is not in Debezium's format: {type(error).__name__}: {error}")
 
 
 def _position(sequence: str) -> Position:

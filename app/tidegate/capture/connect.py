@@ -30,13 +30,19 @@ class ConnectorFailed(TidegateError):
 
 @dataclass(frozen=True, slots=True)
 class ConnectorState:
-    """How a connector is. `reason`: of the first failure, in a line."""
+    """How a connector is.
+
+    Attributes:
+        reason: of the first failure, in a line.
+        unconverted: it failed because a record could not be converted.
+    """
 
     name: str
     state: str
     tasks: tuple[str, ...]
     worker: str | None
     reason: str | None
+    unconverted: bool = False
 
     @property
     def running(self) -> bool:
@@ -79,6 +85,7 @@ class Connect:
             tuple(task["state"] for task in found["tasks"]),
             found["connector"].get("worker_id"),
             explain(traces[0]) if traces else None,
+            any("convertTransformedRecord" in trace for trace in traces),
         )
 
     def restart(self, name: str) -> bool:

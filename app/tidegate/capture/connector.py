@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tidegate.capture.converter import value_properties
 from tidegate.capture.debezium import MESSAGE_PREFIX, source_properties
 from tidegate.capture.source import Source
 from tidegate.settings import Settings
@@ -13,7 +14,7 @@ HEARTBEAT = (
     "WHERE heartbeat_id = 1 OR heartbeat_id BETWEEN 1000 AND 15999"
 )
 """The rows that the workers put there, one a partition (partitioning.py, HEARTBEATS): so that a topic may grow."""
-_SECRET = re.compile(r"password|secret|token|jaas", re.IGNORECASE)
+_SECRET = re.compile(r"password|secret|token|jaas|user\.info|authorization", re.IGNORECASE)
 _MASK = "********"
 
 
@@ -57,7 +58,7 @@ def connector_config(source: Source, settings: Settings, excluded_columns: Seque
         "transforms.route.topic.replacement": source.topic,
         # Keys are JSON whatever values are: the partition of a heartbeat follows from its key.
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
-        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        **value_properties(settings),
         "topic.creation.default.partitions": str(settings.kafka.partitions),
         "topic.creation.default.replication.factor": str(settings.kafka.replication_factor),
         **creation,

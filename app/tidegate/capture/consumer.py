@@ -11,12 +11,13 @@ from typing import Any
 from tidegate.capture.backlog import Backlog, StreamReceiver
 from tidegate.capture.change_event import ChangeEvent, StreamEvent
 from tidegate.capture.holding import Held, Holding
+from tidegate.capture.intake import Intake
 from tidegate.capture.kafka_client import consumer as kafka_consumer
 from tidegate.capture.kafka_client import is_fatal, make_topics, mend_join, reason
 from tidegate.capture.partitions import PartitionAcknowledgements, Place
 from tidegate.capture.position import Lsn
 from tidegate.capture.rebalance import Rebalance
-from tidegate.capture.record import event_of
+from tidegate.capture.record import Records
 from tidegate.capture.silence import Silence
 from tidegate.capture.source import Source
 from tidegate.capture.stream import Stream
@@ -51,6 +52,7 @@ class GroupConsumer:
     Args:
         lost: told of a source some of whose changes the topic has no longer (retention): only reading its tables
             again brings them back. Called until it returns without an error.
+        records: what makes events of Kafka's records.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class GroupConsumer:
     receiver: StreamReceiver
     acknowledgements: PartitionAcknowledgements
     lost: Callable[[str], None]
+    records: Records
     _consumer: Any = None
     _silence: Silence = field(default_factory=Silence)
     _backlog: Backlog = field(default_factory=Backlog)
@@ -74,6 +77,7 @@ class GroupConsumer:
     def __post_init__(self) -> None:
         self._holding = Holding(self.acknowledgements)
         self._rebalance = Rebalance(self._finish)
+        self._intake = Intake(self.records)
 
     def start(self) -> None:
         """Joins the group; returns at once. A broker that is away is waited for."""
@@ -123,8 +127,6 @@ class GroupConsumer:
             found.append((held, end))
         return found
 
-    # --- polling
-
     def _poll_until_stopped(self) -> None:
         pause = _RETRY_FIRST_S
         while not self._stopping.is_set():
@@ -159,9 +161,14 @@ class GroupConsumer:
         for topic_partition, batch in records.items():
             held = self._holding.get(self._stream(topic_partition))
             if held is not None:
-                self._hand_over(held, batch)
+                self._intake.add(held, batch)
         if records:
             self._silence.broken()
+        for held, batch, events in self._intake.take():
+            self._hand_over(held, batch, events)
+            self._silence.broken()
+        if self._intake.trouble is not None:
+            self._silence.because(self._intake.trouble)
         self._commit()
         self._regulate()
         self._look()
@@ -169,13 +176,10 @@ class GroupConsumer:
     def _stream(self, topic_partition: Any) -> Stream:
         return Stream(self._stream_of[topic_partition.topic], topic_partition.partition)
 
-    def _hand_over(self, held: Held, records: Sequence[Any]) -> None:
+    def _hand_over(self, held: Held, records: Sequence[Any], decoded: Sequence[StreamEvent]) -> None:
         stream = held.stream
         events: list[tuple[int, StreamEvent]] = []
-        for record in records:
-            event = event_of(record, stream.source)
-            if event is None:
-                continue
+        for event in decoded:
             events.append((self.acknowledgements.open(stream), event))
             if isinstance(event, ChangeEvent) and not event.backfill:
                 held.seen = max(held.seen or Lsn(0), event.position.change)
@@ -214,6 +218,7 @@ class GroupConsumer:
         log.info("partitions taken", extra={"partitions": [tp.partition for tp in sorted(partitions)]})
 
     def _give_up(self, stream: Stream) -> None:
+        self._intake.drop(stream)
         if self._holding.give_up(stream):
             self._backlog.forget(stream)
 
@@ -246,12 +251,12 @@ class GroupConsumer:
     def _regulate(self) -> None:
         """Pauses the partitions while much waits; polling goes on, and with it the membership."""
         waiting = self._backlog.waiting
-        stop = self._draining.is_set() or waiting > BACKLOG_HIGH
+        stop = self._draining.is_set() or waiting > BACKLOG_HIGH or self._intake.waits
         partitions = [held.topic_partition for held in self._holding.all()]
         if not self._paused and stop:
             self._consumer.pause(*partitions)
             self._paused = True
-        elif self._paused and not self._draining.is_set() and waiting < BACKLOG_LOW:
+        elif self._paused and not stop and waiting < BACKLOG_LOW:
             self._consumer.resume(*partitions)
             self._paused = False
 
@@ -280,8 +285,6 @@ class GroupConsumer:
         except Exception as error:  # the broker is away: the group will miss this member by itself
             log.warning("did not leave the group", extra={"reason": f"{type(error).__name__}: {error}"})
         self._consumer = None
-
-    # --- delivering
 
     def _deliver(self) -> None:
         try:

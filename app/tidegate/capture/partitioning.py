@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tidegate.capture.debezium import MESSAGE_PREFIX
+from tidegate.capture.names import escaped
 
 TABLE_FIELD = "__dbz__physicalTableIdentifier"
 """What the connector adds to each key: all tables go to one topic, where two rows must not have one key."""
@@ -28,12 +29,17 @@ class Marks:
     prefixes: tuple[str, ...]
 
 
-def marks(topic_prefix: str, partitions: int) -> Marks:
-    """The marks of a topic with this many partitions, to which a connector of this prefix writes JSON keys."""
+def marks(topic_prefix: str, partitions: int, *, escape: bool = False) -> Marks:
+    """The marks of a topic with this many partitions, to which a connector of this prefix writes JSON keys.
+
+    Args:
+        escape: it escapes the columns' names in them (names.py).
+    """
+    column = escaped("heartbeat_id") if escape else "heartbeat_id"
 
     def rows(numbers: range) -> tuple[int, ...]:
         table = f"{topic_prefix}.tidegate.heartbeat"
-        found = _one_each({n: {"heartbeat_id": n, TABLE_FIELD: table} for n in numbers}, partitions)
+        found = _one_each({n: {column: n, TABLE_FIELD: table} for n in numbers}, partitions)
         return tuple(int(number) for number in found)
 
     table = f"{topic_prefix}.message"

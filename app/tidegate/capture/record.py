@@ -1,29 +1,112 @@
-"""A record of a Kafka topic as an event of its stream."""
+"""Records of Kafka, decoded: keys are JSON, values JSON or what a schema registry describes."""
 
 import json
-from dataclasses import replace
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidegate.capture.change_event import ChangeEvent, StreamEvent, TableScanned, Undecodable, UndecodableEvent, decode
+from tidegate.capture import change_event
+from tidegate.capture.avro import avro_reader
+from tidegate.capture.change_event import ChangeEvent, StreamEvent, TableScanned, Undecodable, UndecodableEvent
+from tidegate.capture.converter import reading_url, require_registry
+from tidegate.capture.names import written
 from tidegate.capture.partitioning import TABLE_FIELD
+from tidegate.capture.schema_registry import SchemaRegistry, SchemaUnknown
+from tidegate.settings import Settings
+
+_SCHEMAS = 1_000
+_MAGIC = 0
+_HEADER = 5
 
 
-def event_of(record: Any, source: str) -> StreamEvent | None:
-    """The event that a record of the source's topic carries; None: it carries none. A record that cannot be read is
-    an `Undecodable` with its place."""
+@dataclass
+class Records:
+    """Makes events of records. What a value begins with says its format, so that a topic may have several: a brace
+    JSON, a zero byte and a schema's id the registry's (Confluent's wire format).
+
+    Args:
+        registry: None: there is none.
+    """
+
+    registry: SchemaRegistry | None
+    _readers: "OrderedDict[int, Callable[[bytes], Any]]" = field(default_factory=OrderedDict)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Records":
+        """As the settings say.
+
+        Raises:
+            UsageError: the format needs a registry, or a package, that is not there.
+        """
+        require_registry(settings)
+        if settings.kafka.value_format == "avro":
+            avro_reader('"null"')  # says now what is missing
+        url = settings.registry.url
+        return cls(None if url is None else SchemaRegistry(reading_url(settings.registry), settings.registry))
+
+    def event(self, record: Any, source: str) -> StreamEvent | None:
+        """The record's event. What cannot be decoded is one, too: Undecodable, with its place.
+
+        Raises:
+            RegistryAway: its schema must be asked for, and the registry does not answer.
+        """
+        if record.value is None:
+            return None
+        try:
+            found = change_event.event_of(_json(record.key), self.value(record.value))
+        except (UndecodableEvent, SchemaUnknown) as error:
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            return Undecodable(json.dumps(place), str(error))
+        if isinstance(found, ChangeEvent):
+            return replace(found, key=_key(found.key, escaped=record.value[0] == _MAGIC), source=source)
+        return replace(found, source=source) if isinstance(found, TableScanned) else found
+
+    def value(self, value: bytes) -> Any:
+        """The value as JSON has it.
+
+        Raises:
+            UndecodableEvent, SchemaUnknown: it is in no format that can be read.
+            RegistryAway: see above.
+        """
+        if not value or value[0] != _MAGIC:
+            return _json(value)
+        if self.registry is None:
+            raise UndecodableEvent("the value needs a schema registry; set TIDEGATE_REGISTRY__URL")
+        if len(value) < _HEADER:
+            raise UndecodableEvent("the value ends before its schema's id does")
+        return self._reader(int.from_bytes(value[1:_HEADER], "big"))(value[_HEADER:])
+
+    def _reader(self, number: int) -> Callable[[bytes], Any]:
+        """What reads values of a schema. Asked for once; the last used are kept."""
+        found = self._readers.get(number)
+        if found is not None:
+            self._readers.move_to_end(number)
+            return found
+        assert self.registry is not None
+        schema = self.registry.schema(number)
+        if schema.kind != "AVRO" or schema.references:
+            raise UndecodableEvent(f"schema {number} is {schema.kind}, or refers to others; that is not read")
+        made = self._readers[number] = avro_reader(schema.text)
+        if len(self._readers) > _SCHEMAS:
+            self._readers.popitem(last=False)
+        return made
+
+
+def _key(key: Any, *, escaped: bool) -> Any:
+    """The key's columns. Where values have no JSON, Debezium has escaped the names in keys, too."""
+    if key is None:
+        return None
+    return {written(name) if escaped else name: value for name, value in key.items() if name != TABLE_FIELD}
+
+
+def _json(text: bytes | None) -> Any:
+    """The JSON of a key or a value; numbers with a fraction stay texts."""
+    if text is None:
+        return None
     try:
-        event = decode(_text(record.key), _text(record.value))
-    except (UndecodableEvent, UnicodeDecodeError) as error:
-        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        reason = str(error) if isinstance(error, UndecodableEvent) else "not UTF-8"
-        return Undecodable(json.dumps(place), reason)
-    if isinstance(event, ChangeEvent):
-        key = event.key
-        if key is not None and TABLE_FIELD in key:
-            key = {name: value for name, value in key.items() if name != TABLE_FIELD}
-        return replace(event, key=key, source=source)
-    return replace(event, source=source) if isinstance(event, TableScanned) else event
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+        return json.loads(text.decode(), parse_float=str)
+    except UnicodeDecodeError:
+        raise UndecodableEvent("not UTF-8") from None
+    except ValueError as error:
+        raise UndecodableEvent(f"event is not in Debezium's format: {type(error).__name__}: {error}") from None

@@ -24,12 +24,14 @@ class Source:
     Attributes:
         name: HOME, or the contracts' name of its server.
         prefix: of its topics; also the name of its connector.
+        escaped: columns' names are escaped in its keys (names.py).
     """
 
     name: str
     dsn: str = field(repr=False)
     slot: str
     prefix: str
+    escaped: bool = False
 
     @property
     def topic(self) -> str:
@@ -48,10 +50,11 @@ def sources(settings: Settings, home_dsn: str, database: str) -> Mapping[str, So
     """
     slot = settings.slot or default_slot(database)
     prefix = settings.kafka.prefix or slot
-    found = {HOME: Source(HOME, home_dsn, slot, prefix)}
+    escaped = settings.kafka.value_format != "json"
+    found = {HOME: Source(HOME, home_dsn, slot, prefix, escaped)}
     for name, dsn in settings.sources.items():
         plain = re.sub("[^a-z0-9_]", "_", name.lower())
-        source = Source(name, _checked(name, dsn), f"{slot}_{plain}", f"{prefix}.{plain}")
+        source = Source(name, _checked(name, dsn), f"{slot}_{plain}", f"{prefix}.{plain}", escaped)
         if not plain or len(source.slot) > _SLOT_CHARACTERS:
             raise UsageError(
                 f'TIDEGATE_SOURCES: "{name}" cannot name a source: its replication slot would be "{source.slot}", '

@@ -8,6 +8,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control
 from tidegate.cli.program import app
+from tidegate.count import counted
 from tidegate.errors import UsageError
 
 Product = Annotated[str, typer.Argument(help="Product, e.g. support.ticket.")]
@@ -115,7 +116,9 @@ def _print(found: dict[str, Any]) -> None:
     say = console.out.print
     if found["key"] is None:
         say(
-            console.escape(f"{who}: {found['visible_rows']} of {found['rows']} rows of {found['product']} by its rules")
+            console.escape(
+                f"{who}: {found['visible_rows']} of {counted(found['rows'], 'row')} of {found['product']} by its rules"
+            )
         )
     else:
         verdict = "sees it, by plain SQL" if found["sees"] else "does not see it"
@@ -135,8 +138,8 @@ def _print(found: dict[str, Any]) -> None:
         truth = {True: "true", False: "false", None: "unknown"}[rule["condition"]]
         if found["key"] is None:
             rows = rule["rows"]
-            counted = f"true of {rows['true']} rows, false of {rows['false']}, unknown of {rows['unknown']}"
-            say(console.escape(f"    {rule['outcome']}: {counted}{_why(rule)}"))
+            shares = f"true of {counted(rows['true'], 'row')}, false of {rows['false']}, unknown of {rows['unknown']}"
+            say(console.escape(f"    {rule['outcome']}: {shares}{_why(rule)}"))
         else:
             say(console.escape(f"    {rule['outcome']}: the condition is {truth}{_why(rule)}"))
 

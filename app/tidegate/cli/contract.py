@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import console
-from tidegate.cli.options import Dsn, Json, control, given_dsn
+from tidegate.cli.options import Dsn, Json, control, given_dsn, write_text
 from tidegate.cli.program import EXIT_FAILED, EXIT_USAGE, app, standards_app
+from tidegate.count import counted
 from tidegate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def new(
     if file is None:
         print(text, end="")
         return
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
     console.err.print(console.escape(f"wrote {file}; read it, then: tidegate lint {file} && tidegate apply {file}"))
 
 
@@ -101,7 +102,8 @@ def lint(
 
             print(as_sarif(result, version("tidegate")))
     counts = as_json(result)
-    console.err.print(f"{len(result.files)} files, {counts['errors']} errors, {counts['warnings']} warnings")
+    said = ((len(result.files), "file"), (counts["errors"], "error"), (counts["warnings"], "warning"))
+    console.err.print(", ".join(counted(number, noun) for number, noun in said))
     if result.fails(strict=strict):
         raise typer.Exit(EXIT_FAILED)
 

@@ -29,10 +29,13 @@ def cost(
     By product and model: changes, rows whose text did not change, chunks that stayed, vectors from the cache, texts
     and tokens that were embedded; money where litellm knows the price. The naive tokens are an estimate.
     """
+    from tidegate.govern.published import require_published
     from tidegate.observe.cost import costs
 
     with control(dsn) as connection:
         found = costs(connection, _period(since), product)
+        if not found:  # what is published no more has its figures still
+            require_published(connection, product)
     if json_:
         console.print_json(
             [

@@ -8,6 +8,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control, given_dsn, load_settings
 from tidegate.cli.program import EXIT_FAILED, domain_app, submissions_app
+from tidegate.count import counted
 from tidegate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def domain_list(dsn: Dsn = None, json_: Json = False) -> None:
     for found in domains:
         team = f"{found.team_role} ({', '.join(found.members) or 'nobody'})"
         console.out.print(
-            console.escape(f"{found.domain}  team {team}  reviewed: {found.review}  {found.products} products")
+            console.escape(
+                f"{found.domain}  team {team}  reviewed: {found.review}  {counted(found.products, 'product')}"
+            )
         )
 
 
@@ -185,7 +188,7 @@ def decide_submitted(dsn: str | None, numbers: list[str]) -> None:
     if not all(number.isdecimal() for number in numbers):
         raise UsageError("--submitted takes the numbers of submissions, or nothing: all that wait")
     settings = load_settings()
-    controller = Controller(given_dsn(dsn), Embedders(settings), Applying(settings))
+    controller = Controller(given_dsn(dsn), Embedders(settings), Applying(settings), settings.sources)
     with control(dsn) as connection:
         if numbers:
             chosen = [int(number) for number in numbers]

@@ -15,7 +15,12 @@ from tidegate.errors import UsageError
 
 Data = Annotated[
     Path | None,
-    typer.Option(envvar="TIDEGATE_LOCAL_DATA", help="Folder of the embedded Postgres.", show_default=False),
+    typer.Option(
+        envvar="TIDEGATE_LOCAL_DATA",
+        help="Folder of the embedded Postgres. Default: ~/.local/state/tidegate/postgres, or tidegate/postgres in "
+        "$XDG_STATE_HOME; for root /var/lib/tidegate/postgres.",
+        show_default=False,
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control
 from tidegate.cli.program import app
+from tidegate.count import counted
 from tidegate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def model_drop(
         found = model_status(connection, product)
         second = found[0].second if found else None
         if second is not None and not yes:
-            what = f"{product}: drops the index with {second.model}, {second.chunks:,} chunks"
+            what = f"{product}: drops the index with {second.model}, {counted(second.chunks, 'chunk')}"
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
                 raise UsageError(f"{what}; nothing was changed, pass --yes to agree to this")
             if not typer.confirm(f"{what}. Do it?", err=True):

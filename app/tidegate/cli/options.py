@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,6 +74,18 @@ def control(dsn: str | None) -> Iterator["Connection"]:
     with connect(given_dsn(dsn)) as connection:
         require_current(connection)
         yield connection
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a file that the user named.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def stop_event() -> threading.Event:

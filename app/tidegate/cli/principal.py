@@ -55,3 +55,18 @@ def principal_show(
     for attribute, origins in () if json_ else shown.items():
         for origin, values in origins.items():
             console.out.print(console.escape(f"{attribute} = {','.join(values)}  ({origin})"))
+
+
+@principal_app.command("list")
+def principal_list(dsn: Dsn = None, json_: Json = False) -> None:
+    """All roles that have attributes of their own, and these."""
+    from tidegate.govern.principals import list_principals
+
+    with control(dsn) as connection:
+        found = list_principals(connection)
+    if json_:
+        console.print_json(found)
+    elif not found:
+        console.err.print('no role has attributes; "tidegate principal set" gives some')
+    for one in () if json_ else found:
+        console.out.print(console.escape(one.sentence))

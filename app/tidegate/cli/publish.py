@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate import console
-from tidegate.cli.options import Dsn, Json, Slot, control, given_dsn, load_settings
+from tidegate.cli.options import Dsn, Json, Slot, control, given_dsn, load_settings, write_text
 from tidegate.cli.program import app, two_means_changes
 from tidegate.errors import TidegateError, UsageError
 
@@ -115,7 +115,7 @@ def plan(
         costs = {} if sql else estimates(connection, plans, embedders)
         document = as_json(connection, plans, matrices, costs)
         if output is not None:
-            output.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            write_text(output, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
         if json_:
             console.print_json(document)
         elif sql:

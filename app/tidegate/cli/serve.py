@@ -108,9 +108,11 @@ def letters_list(
     json_: Json = False,
 ) -> None:
     """Parked rows with their reasons."""
+    from tidegate.govern.published import require_published
     from tidegate.observe.dead_letters import list_dead_letters
 
     with control(dsn) as connection:
+        require_published(connection, product)
         letters = list_dead_letters(connection, product)
     if json_:
         console.print_json([console.letter_json(letter) for letter in letters])
@@ -128,9 +130,11 @@ def letters_retry(
     product: OneProduct = None,
 ) -> None:
     """Let the worker read these rows from the source and index them again."""
+    from tidegate.govern.published import require_published
     from tidegate.observe.dead_letters import retry_dead_letters
 
     with control(dsn) as connection:
+        require_published(connection, product)
         count = retry_dead_letters(connection, product, ids or None)
     console.err.print(f'{count} to be tried again by "tidegate run"')
 
@@ -142,8 +146,10 @@ def letters_drop(
     product: OneProduct = None,
 ) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
+    from tidegate.govern.published import require_published
     from tidegate.observe.dead_letters import drop_dead_letters
 
     with control(dsn) as connection:
+        require_published(connection, product)
         count = drop_dead_letters(connection, product, ids or None)
     console.err.print(f"{count} dropped")

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate.contract.contract import Column
-from tidegate.contract.family import Family, base, family, physical_type
+from tidegate.contract.family import KNOWN_TYPES, Family, base, family, physical_type, unknown_type
+from tidegate.contract.finding import did_you_mean
 from tidegate.contract.findings import Findings
 from tidegate.contract.identifier import PLAIN_NAME, is_identifier
 from tidegate.contract.mask_property import PROPERTIES, check_mask, read_embed, read_mask, read_reveal
@@ -61,6 +62,12 @@ def _column(item: dict[str, Any], path: Path, roles: tuple[str, ...], findings: 
     except ValueError as error:
         findings.error((*path, "physicalType"), str(error))
         return None
+    if unknown_type(type_):
+        findings.warn(
+            (*path, "physicalType"),
+            f'Postgres has no type "{type_}"{did_you_mean(type_, KNOWN_TYPES)}; one of your own is written with its '
+            "schema, as in support.mood",
+        )
     tags = item.get("tags")
     classification, description = item.get("classification"), item.get("description")
     column = Column(

@@ -57,6 +57,13 @@ _FAMILIES = {
     "date": Family.DATE,
     **dict.fromkeys(_UNSUPPORTED, Family.UNSUPPORTED),
 }
+_OTHERS = (
+    *("inet", "cidr", "macaddr", "macaddr8", "oid", "pg_lsn", "xid", "xid8", "tid", "uuid", "regclass", "jsonpath"),
+    *(f"{span}{kind}" for span in ("int4", "int8", "num", "ts", "tstz", "date") for kind in ("range", "multirange")),
+    *("ltree", "lquery", "cube", "isbn", "semver", "geometry", "geography"),
+)
+"""Types of the server, or of an extension that many have, that are compared as text."""
+KNOWN_TYPES = frozenset({*_FAMILIES, *_OTHERS})
 _APPROXIMATE = frozenset({"real", "float", "double precision", "float4", "float8"})
 _PADDED = frozenset({"char", "character", "bpchar"})
 
@@ -92,6 +99,14 @@ def family(name: str) -> Family:
     if known is not None:
         return known
     return _FAMILIES.get(name.rpartition(".")[2], Family.OTHER) if name.endswith(".citext") else Family.OTHER
+
+
+def unknown_type(name: str) -> bool:
+    """Whether a physical type is neither the server's nor written with its schema: a type of the domain's own, found
+    by a search path, or a slip of the pen.
+    """
+    plain = base(name.removesuffix("[]"))
+    return "." not in plain and plain not in KNOWN_TYPES
 
 
 def is_approximate(name: str) -> bool:

@@ -31,7 +31,7 @@ from tidegate.contract.instant import instant
 from tidegate.govern.asker import Asker, Caller
 
 _OPERATORS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_PLAIN_TEXT = frozenset({"text", "varchar", "character varying"})
+PLAIN_TEXT = frozenset({"text", "varchar", "character varying"})
 
 
 def compile_expression(
@@ -144,7 +144,7 @@ class _Compiler:
         if is_approximate(type_):
             # Else an IN list would compare as real what `=` compares as double precision.
             return sql.SQL("{}::double precision").format(name)
-        if kind is Family.OTHER or (kind is Family.TEXT and base(type_) not in _PLAIN_TEXT):
+        if kind is Family.OTHER or (kind is Family.TEXT and base(type_) not in PLAIN_TEXT):
             return sql.SQL("{}::text").format(name)
         return name
 

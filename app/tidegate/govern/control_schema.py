@@ -1,17 +1,9 @@
 """The control schema: roles, tables (Alembic), functions, publication. What `tidegate init` does."""
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import LiteralString
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from tidegate.database import NotInitialised, vector_schema
 from tidegate.errors import TidegateError
@@ -89,6 +81,8 @@ def initialise(connection: psycopg.Connection) -> None:
     `connection` is in autocommit mode; its role may create roles and schemas (a superuser, or CREATEROLE and
     REPLICATION with CREATE on the database and pgvector already there).
     """
+    from tidegate.govern.migrations import migrate
+
     check_server(connection)
     with connection.transaction():
         _lock(connection)
@@ -98,7 +92,7 @@ def initialise(connection: psycopg.Connection) -> None:
                 "it cannot have an index of its own"
             )
         connection.execute(script("roles"))
-    _migrate(connection)
+    migrate(connection)
     with connection.transaction():
         _lock(connection)
         install_functions(connection)
@@ -139,16 +133,14 @@ def _all_may_use(connection: psycopg.Connection, schema: str) -> bool:
 
 def initialisation_script() -> str:
     """The SQL that `initialise` would run on an empty database with pgvector in schema public, as text."""
-    buffer = io.StringIO()
-    config = _alembic_config()
-    config.attributes["output"] = buffer
-    command.upgrade(config, "head", sql=True)
+    from tidegate.govern.migrations import migration_script
+
     functions = "\n".join(with_vector_schema(script(name), "public").as_string(None) for name in FUNCTION_SCRIPTS)
     return "\n".join(
         (
             script("roles"),
             "SET ROLE tidegate_owner;",
-            buffer.getvalue(),
+            migration_script(),
             "SELECT '[1]'::public.vector;",
             functions,
             "RESET ROLE;",
@@ -157,9 +149,15 @@ def initialisation_script() -> str:
     )
 
 
+def schema_head() -> str:
+    """The version that this release's control schema has: that of the newest migration. Every command asks for it, and
+    Alembic itself takes as long to import as most commands to run."""
+    return max(file.name.partition("_")[0] for file in (folder("migrations") / "versions").glob("[0-9]*_*.py"))
+
+
 def require_current(connection: psycopg.Connection) -> None:
     """Raises NotInitialised unless the control schema is at this release's version."""
-    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    head = schema_head()
     if connection.execute("SELECT to_regclass('tidegate.schema_version') IS NULL").fetchone() == (True,):
         raise NotInitialised(
             f'database "{connection.info.dbname}" has no tidegate control schema; run "tidegate init" on it first'
@@ -171,27 +169,3 @@ def require_current(connection: psycopg.Connection) -> None:
             f"this release needs {head}; "
             'run "tidegate init" again'
         )
-
-
-def _alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _migrate(connection: psycopg.Connection) -> None:
-    config = _alembic_config()
-    with _sqlalchemy(connection) as engine_connection:
-        config.attributes["connection"] = engine_connection
-        command.upgrade(config, "head")
-
-
-@contextmanager
-def _sqlalchemy(connection: psycopg.Connection) -> Iterator[object]:
-    """The same server and login for Alembic, through SQLAlchemy."""
-    conninfo = psycopg.conninfo.make_conninfo(connection.info.dsn, password=connection.info.password or None)
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
-    with engine.begin() as opened:
-        yield opened
-    engine.dispose()

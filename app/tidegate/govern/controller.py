@@ -7,6 +7,7 @@ before that commits, the submission is as it was, and is taken again.
 
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -42,10 +43,15 @@ class Around(Protocol):
 
 
 class Controller:
-    """Decides submissions. `start` takes them as they come, in a thread of its own."""
+    """Decides submissions. `start` takes them as they come, in a thread of its own.
 
-    def __init__(self, dsn: str, embedders: Embedders, around: Around):
+    Args:
+        sources: the databases other than the index's that rows may come from: a team publishes none of theirs.
+    """
+
+    def __init__(self, dsn: str, embedders: Embedders, around: Around, sources: Mapping[str, str] | None = None):
         self._dsn = dsn
+        self._sources = sources or {}
         self._around = around
         self._embedders = embedders
         self._static = queries("controller")
@@ -96,7 +102,7 @@ class Controller:
                 raise NotYours(f'{file_name}: {product}: domain "{domain}" has no team any more')
             team = Team(domain, role, submitter)
             contract = parse_contract(text.encode(), file_name)
-            check(connection, team, product, contract)
+            check(connection, team, product, contract, self._sources)
             plan = self._plan(connection, contract, rebuild, submitter)
             planned = {"sql": plan.sql(connection), "summary": list(plan.summary)}
             words = _words(plan)
@@ -109,7 +115,7 @@ class Controller:
                 )
             outcome = Outcome("applied", words, planned)
             with self._around.applying(connection, plan), connection.transaction():
-                check(connection, team, product, contract)
+                check(connection, team, product, contract, self._sources)
                 self._apply(connection, plan, contract, rebuild, submitter)
                 self._record(connection, number, outcome)
         except (psycopg.OperationalError, psycopg.InterfaceError):
@@ -123,7 +129,8 @@ class Controller:
     def _plan(self, connection: Connection, contract: Contract, rebuild: bool, actor: str) -> Plan:
         embedder = self._embedders.of(contract.embedding.model)
         setting = setting_in_force(connection, actor)
-        return make_plan(connection, contract, embedder, rebuild=rebuild, setting=setting)
+        of = self._embedders.of
+        return make_plan(connection, contract, embedder, rebuild=rebuild, setting=setting, embedder_of=of)
 
     def _apply(self, connection: Connection, plan: Plan, contract: Contract, rebuild: bool, actor: str) -> None:
         apply_plan(connection, plan, again=lambda: self._plan(connection, contract, rebuild, actor))

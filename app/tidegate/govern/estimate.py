@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from tidegate.contract.contract import Contract
+from tidegate.count import counted
 from tidegate.database import Connection, ConnectionFailed, connect
 from tidegate.govern.plan import Plan
 from tidegate.govern.plan_set import PlanSet
@@ -57,8 +58,11 @@ class Estimate:
     def sentence(self) -> str:
         """For people."""
         if not self.embedded:
-            return f"the texts of {self.rows:,} rows are as indexed: only what is missing of them is embedded"
-        amount = f"embeds at most about {self.tokens:,} tokens in {self.chunks:,} chunks of {self.rows:,} rows"
+            return f"the texts of {counted(self.rows, 'row')} are as indexed: only what is missing of them is embedded"
+        amount = (
+            f"embeds at most about {counted(self.tokens, 'token')} in {counted(self.chunks, 'chunk')} of "
+            f"{counted(self.rows, 'row')}"
+        )
         if self.usd is None:
             return f"{amount}; what {self.model} costs is not known"
         return f"{amount}, {f'${self.usd:,.2f}' if self.usd else 'at no price'}, by {self.model}"
@@ -66,14 +70,15 @@ class Estimate:
 
 def estimate(connection: Connection, plan: Plan, embedder: Embedder) -> Estimate | None:
     """The estimate of a plan; None where it reads no rows, or the source cannot be sampled."""
-    if not plan.backfill:
+    if not plan.backfill and not plan.copies:
         return None
     contract = plan.contract
     here: AbstractContextManager[Connection] = nullcontext(connection)
+    dsn = plan.source_dsn if plan.backfill else None
     try:
-        with connect(plan.source_dsn) if plan.source_dsn is not None else here as source, source.transaction():
+        with connect(dsn) if dsn is not None else here as source, source.transaction():
             source.execute("SELECT set_config('statement_timeout', %s, true)", [str(_TIMEOUT_MS)])
-            rows, documents = _sample(source, contract)
+            rows, documents = _sample(source, contract) if plan.backfill else _copied(source, contract)
     except (psycopg.Error, ConnectionFailed) as error:
         log.warning("no estimate", extra={"product": contract.product, "reason": type(error).__name__})
         return None
@@ -144,6 +149,28 @@ def _sample(source: Connection, contract: Contract) -> tuple[int, Sequence[str]]
         most=sql.Literal(SAMPLE_ROWS),
     )
     return rows, [_document(contract, dict(zip(names, each, strict=True))) for each in source.execute(statement)]
+
+
+def _copied(connection: Connection, contract: Contract) -> tuple[int, Sequence[str]]:
+    """Rows of the index that is searched, and documents of some of them, as far as their chunks tell."""
+    connection.execute("SET LOCAL ROLE tidegate_worker")
+    row = connection.execute(queries("beside")["copied_rows"], {"product": contract.product}).fetchone()
+    assert row is not None
+    keys = sql.SQL(", ").join(sql.Identifier(column.name) for column in contract.key_columns)
+    statement = sql.SQL(
+        "WITH picked AS MATERIALIZED (SELECT {keys} FROM {table} {pages} WHERE chunk_no = 0 ORDER BY random() "
+        "LIMIT {most}) "
+        "SELECT string_agg(c.content, E'\\n\\n' ORDER BY c.chunk_no) FROM {table} AS c JOIN picked USING ({keys}) "
+        "GROUP BY {keys}"
+    ).format(
+        keys=keys,
+        table=sql.Identifier(contract.function_schema, contract.table),
+        pages=sql.SQL("" if row[1] < _WHOLE else "TABLESAMPLE SYSTEM ({})").format(
+            sql.Literal(100 * _PAGES_ROWS / max(row[1], _WHOLE))
+        ),
+        most=sql.Literal(SAMPLE_ROWS),
+    )
+    return row[0], [each[0] for each in connection.execute(statement)]
 
 
 def _document(contract: Contract, values: Mapping[str, str | None]) -> str:

@@ -16,6 +16,7 @@ class IndexStatus:
         rows, chunks: in the index; `parked` rows are not.
         as_of: everything committed before this moment is in it; None: nothing is known.
         served_until: of one that was searched before.
+        built_from: `source`, or `chunks`: those of the index that was searched then.
     """
 
     model: str
@@ -28,6 +29,7 @@ class IndexStatus:
     parked: int
     as_of: datetime | None
     served_until: datetime | None
+    built_from: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from tidegate.contract.contract import Contract
+from tidegate.count import counted
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
 from tidegate.govern.beside import drop_statements
@@ -113,10 +114,8 @@ def _unready(connection: Connection, now: PairedIndex, then: PairedIndex) -> str
     parameters: dict[str, Any] = {"now": now.product_id, "next": then.product_id}
     row = connection.execute(queries("model")["parked_more"], parameters).fetchone()
     if row and row[0]:
-        return (
-            f"{row[0]} rows that are found now are parked in the index with {then.model} "
-            f"(tidegate dead-letters list --product {then.name})"
-        )
+        rows = f"{counted(row[0], 'row')} found now {'is' if row[0] == 1 else 'are'}"
+        return f"{rows} parked in the index with {then.model} (tidegate dead-letters list --product {then.name})"
     tables = {"now": now.contract.index, "next": then.contract.index}
     missing = [row[0] for row in connection.execute(queries("model")["indexes_missing"], tables)]
     if missing and _worth_waiting(connection, then):

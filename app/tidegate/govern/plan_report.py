@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tidegate.count import counted
 from tidegate.database import Connection
 from tidegate.govern.estimate import Estimate
 from tidegate.govern.matrix import Matrix
@@ -47,7 +48,7 @@ def _print_matrix(console: Console, matrix: Matrix) -> None:
             lost = f"-{each.lost:,}" if each.lost else "-"
             name = escape(each.role) if each.named else f"  {escape(each.role)}"
             table.add_row(name, f"{each.before:,}", gained, lost, f"{each.after:,}")
-        console.print(f"  of {matrix.rows:,} rows:")
+        console.print(f"  of {counted(matrix.rows, 'row')}:")
         console.print(table)
     for clear in matrix.clear:
         if clear.before != clear.after:

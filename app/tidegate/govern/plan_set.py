@@ -115,7 +115,8 @@ def make_plans(connection: Connection, wanted: Wanted, embedders: Embedders) -> 
 
 
 def _plan(connection: Connection, contract: Contract, embedders: Embedders, rebuild: bool, setting: Setting) -> Plan:
-    return make_plan(connection, contract, embedders.of(contract.embedding.model), rebuild=rebuild, setting=setting)
+    embedder = embedders.of(contract.embedding.model)
+    return make_plan(connection, contract, embedder, rebuild=rebuild, setting=setting, embedder_of=embedders.of)
 
 
 def require_unchanged(connection: Connection, planned: Mapping[str, Sequence[Statement]], now: PlanSet) -> None:

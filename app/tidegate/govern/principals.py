@@ -2,12 +2,32 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tidegate.database import Connection
 from tidegate.errors import UsageError
 from tidegate.sql import queries
 
 _ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A role with its own attributes. `kind`: `login`, `group`, or `gone` where there is no such role any more."""
+
+    principal: str
+    kind: str
+    attributes: dict[str, list[str]]
+
+    @property
+    def sentence(self) -> str:
+        """For people; the attributes as `principal set` takes them."""
+        shown = " ".join(
+            f"{name}={','.join(value.replace(',', chr(92) + ',') for value in values)}"
+            for name, values in self.attributes.items()
+        )
+        kind = "its role is gone, nobody has these" if self.kind == "gone" else self.kind
+        return f"{self.principal} ({kind}): {shown}"
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, list[str]]:
@@ -65,6 +85,14 @@ def show_attributes(connection: Connection, principal: str) -> dict[str, dict[st
     for attribute, origin, values in rows:
         shown.setdefault(attribute, {})[origin] = values
     return shown
+
+
+def list_principals(connection: Connection) -> list[Principal]:
+    """All roles that attributes are kept of, by name."""
+    found: dict[str, Principal] = {}
+    for name, kind, attribute, values in connection.execute(queries("principal_attributes")["list"]):
+        found.setdefault(name, Principal(name, kind, {})).attributes[attribute] = values
+    return list(found.values())
 
 
 def _require_role(connection: Connection, principal: str) -> None:

@@ -1,8 +1,10 @@
 """What a domain's team may publish: its own tables, under its own domain, with roles that open nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tidegate.capture.source import source_of
+from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
 from tidegate.contract.identifier import is_identifier
 from tidegate.database import Connection
@@ -24,17 +26,24 @@ class Team:
     submitter: str
 
 
-def check(connection: Connection, team: Team, product: str, contract: Contract) -> None:
+def check(
+    connection: Connection, team: Team, product: str, contract: Contract, sources: Mapping[str, str] | None = None
+) -> None:
     """Raises NotYours with everything that keeps the team from publishing the contract.
 
     Asked again right before it is applied: who was of the team when handing in may no longer be.
+
+    Args:
+        sources: the databases other than the index's that rows may come from.
     """
-    problems = list(_problems(connection, team, product, contract))
+    problems = list(_problems(connection, team, product, contract, sources or {}))
     if problems:
         raise NotYours("\n".join(f"{contract.path}: {contract.product}: {problem}" for problem in problems))
 
 
-def _problems(connection: Connection, team: Team, product: str, contract: Contract) -> Iterator[str]:
+def _problems(
+    connection: Connection, team: Team, product: str, contract: Contract, sources: Mapping[str, str]
+) -> Iterator[str]:
     static = queries("controller")
     member = connection.execute(static["still_in_team"], {"login": team.submitter, "team": team.role}).fetchone()
     if member != (True,):
@@ -43,6 +52,12 @@ def _problems(connection: Connection, team: Team, product: str, contract: Contra
     if contract.domain != team.domain or contract.product != product:
         yield f"the contract is of {contract.product}, handed in for {product} of domain {team.domain}"
     source = contract.source
+    if (server := source_of(contract, sources)) != HOME:
+        yield (
+            f'its rows are on the server "{server}", where roles are others: whether {source.schema}.{source.table} is '
+            f"the team's cannot be asked; an administrator publishes it: tidegate apply {contract.path}"
+        )
+        return
     used = {column.name for column in (*contract.carried_columns, *contract.document_columns)}
     yield from _table(connection, team, source.schema, source.table, used)
     for membership in contract.memberships:
@@ -62,7 +77,10 @@ def _table(connection: Connection, team: Team, schema: str, table: str, columns:
     named = {"domain": team.domain, "team": team.role, "schema": schema, "table": table}
     found = connection.execute(static["team_table"], named).fetchone()
     if found is None:
-        yield f"table {schema}.{table} does not exist"
+        yield (
+            f"table {schema}.{table} does not exist in the index's database; contracts of rows on another server "
+            "are published by an administrator"
+        )
         return
     owner, kind, row_security, owned, in_schema = found
     if not owned:

@@ -26,14 +26,21 @@ WITH looked_at AS MATERIALIZED (
     SELECT t."row", t.weight * (t.number - {groups}) / least({tail}, t.number - {groups})
     FROM (SELECT p.* FROM placed AS p WHERE p.place > {groups} ORDER BY random() LIMIT {tail}) AS t
 )
-INSERT INTO tidegate.access_statistics AS a (relation, groups, sample, changes)
+INSERT INTO tidegate.access_statistics AS a (relation, groups, sample, shares, changes)
 SELECT %(relation)s,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('weight', k.weight, 'row', k."row")), '[]') FROM kept AS k),
        (SELECT coalesce(jsonb_agg(jsonb_build_object('weight', 1, 'row', to_jsonb(s))), '[]')
         FROM (SELECT * FROM looked_at ORDER BY random() LIMIT {sample}) AS s),
+       (SELECT coalesce(jsonb_object_agg(c.name, c.shares), '{{}}')
+        FROM (SELECT v.name, jsonb_object_agg(v.value #>> '{{}}', v.share) AS shares
+              FROM (SELECT e.name, e.value, sum(k.weight) / (SELECT sum(w.weight) FROM kept AS w) AS share
+                    FROM kept AS k CROSS JOIN LATERAL jsonb_each(k."row") AS e (name, value)
+                    WHERE jsonb_typeof(e.value) = 'string' GROUP BY 1, 2) AS v
+              GROUP BY v.name) AS c),
        %(changes)s
 ON CONFLICT (relation) DO UPDATE
-SET groups = excluded.groups, sample = excluded.sample, changes = excluded.changes, measured_at = clock_timestamp()
+SET groups = excluded.groups, sample = excluded.sample, shares = excluded.shares, changes = excluded.changes,
+    measured_at = clock_timestamp()
 """
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -10,6 +11,7 @@ from tidegate.capture.change_event import Operation
 from tidegate.capture.position import Position
 from tidegate.errors import TerminalError
 from tidegate.index.chunk_diff import text_hash
+from tidegate.index.copied_row import CopiedRow
 from tidegate.index.document import document, document_hash
 from tidegate.index.item import Item
 from tidegate.index.item_write import RETRY_PARKED, parked, row_write
@@ -17,11 +19,12 @@ from tidegate.index.planned import Planned
 from tidegate.index.product import Product, Values, Violation
 from tidegate.index.source_reader import SourceAway, SourceReader
 from tidegate.index.vector_source import Wanted
-from tidegate.index.write import Kind, RowWrite
+from tidegate.index.write import Kind, Reason, RowWrite
 from tidegate.sql import queries
 
 LIVE_DOCUMENT_CHARS = 16_000
 LIVE_DIFF_CHARS = 200_000
+NOW = timedelta(0)
 
 Connection = psycopg.Connection[TupleRow]
 Known = Mapping[str, tuple[Position, bytes | None, str, int]]
@@ -67,7 +70,9 @@ class Decision:
         unread: list[Item] = []
         for item in fresh:
             try:
-                if item.retry:
+                if item.copied is not None:
+                    _copy(item, item.copied, decided)
+                elif item.retry:
                     unread.append(item)
                 elif item.event.operation is Operation.DELETE:
                     decided.ready.append((item, row_write(Kind.DELETE, item)))
@@ -85,7 +90,7 @@ class Decision:
             rows = self._reader.read(connection, product, [item.key for item in unread if item.key is not None])
         except SourceAway as away:
             for item in unread:
-                if not item.try_again(self._attempts, decided.again):
+                if not item.try_again(self._attempts, decided.again, away):
                     decided.ready.append((item, parked(item, away, retry_in=RETRY_PARKED)))
             return
         except Violation as violation:
@@ -121,7 +126,7 @@ class Decision:
         product = item.product
         assert item.key is not None
         text = document(product.contract.embedding, values, self._max_document_chars)
-        digest = document_hash(product.contract.embedding, text)
+        digest = document_hash(product.contract.embedding, text, product.hash_model)
         entry = known.get(item.key)
         if entry is not None and entry[1] == digest and entry[2] == "indexed":
             row = row_write(
@@ -142,6 +147,21 @@ class Decision:
             decided.planned.append(Planned(item, values, digest, chunks, len(text), base))
         else:
             decided.ready.append((item, row_write(Kind.INDEX, item, values=values, document_hash=digest)))
+
+
+def _copy(item: Item, row: CopiedRow, decided: Decided) -> None:
+    """A row of the first index: its chunks are embedded as they are."""
+    if row.texts is None:
+        # As a parked row it is read by its key, and embedded or parked under this model for its own reasons.
+        why = Reason("source", "the index that is searched does not have its chunks; it is read from the source", NOW)
+        decided.ready.append((item, row_write(Kind.PARK, item, reason=why)))
+    elif row.texts:
+        chunks = [Wanted(item.product, text_hash(text), text) for text in row.texts]
+        characters = sum(map(len, row.texts))
+        assert row.hash is not None
+        decided.planned.append(Planned(item, row.clear, row.hash, chunks, characters, None, carried=row.carried))
+    else:
+        decided.ready.append((item, row_write(Kind.INDEX, item, document_hash=row.hash, carried=())))
 
 
 def _is_old(item: Item, known: Known) -> bool:

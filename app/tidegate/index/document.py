@@ -48,14 +48,18 @@ def _fill(part: re.Match[str], values: Mapping[str, str | None]) -> str:
     return values[part[1]] or ""
 
 
-def document_hash(embedding: Embedding, text: str) -> bytes:
-    """Identifies what was indexed for a row: the document, how it was cut, and the model."""
-    return hashlib.sha256(hash_prefix(embedding) + text.encode("utf-8", "surrogatepass")).digest()
+def document_hash(embedding: Embedding, text: str, model: str | None = None) -> bytes:
+    """Identifies what was indexed for a row: the document, how it was cut, and the model.
+
+    Args:
+        model: the one to be named, where that is not the embedding's (Product.hash_model).
+    """
+    return hashlib.sha256(hash_prefix(embedding, model) + text.encode("utf-8", "surrogatepass")).digest()
 
 
-def hash_prefix(embedding: Embedding) -> bytes:
+def hash_prefix(embedding: Embedding, model: str | None = None) -> bytes:
     """What of a document's hash is not its text: the model, and how it is cut."""
-    settings = f"{embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00"
+    settings = f"{model or embedding.model}\x00{embedding.chunk_tokens}\x00{embedding.chunk_overlap}\x00"
     if embedding.chunk_min is not None or embedding.chunk_target is not None:
         settings += f"{embedding.chunk_min}\x00{embedding.chunk_target}\x00"
     return settings.encode()

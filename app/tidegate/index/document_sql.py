@@ -39,9 +39,9 @@ def document_sql(embedding: Embedding, row: str) -> sql.Composed:
     return sql.SQL("CASE WHEN {} THEN concat({}) ELSE '' END").format(sql.SQL(" OR ").join(filled), text)
 
 
-def hash_sql(embedding: Embedding, text: sql.Composable) -> sql.Composed:
+def hash_sql(embedding: Embedding, text: sql.Composable, model: str | None = None) -> sql.Composed:
     """An expression for what `document_hash` gives; `text`: an expression for the document."""
-    return sql.SQL("sha256({} || convert_to({}, 'UTF8'))").format(sql.Literal(hash_prefix(embedding)), text)
+    return sql.SQL("sha256({} || convert_to({}, 'UTF8'))").format(sql.Literal(hash_prefix(embedding, model)), text)
 
 
 def blank_sql(text: sql.Composable) -> sql.Composed:

@@ -140,9 +140,10 @@ class Fleet:
     def _set_streams(self, connection: Connection, counts: Mapping[str, int]) -> None:
         for name, partitions in counts.items():
             if self._known.get(name) != partitions:
-                set_stream(connection, name, "kafka", partitions, marks(self.sources[name].prefix, partitions).prefixes)
+                source = self.sources[name]
+                set_stream(connection, name, "kafka", partitions, marks(source.prefix, partitions).prefixes)
                 if name == HOME:
-                    set_heartbeats(connection, self.sources[name].prefix, partitions)
+                    set_heartbeats(connection, source, partitions)
                 self._known[name] = partitions
                 log.info("partitions", extra={"source": name, "partitions": partitions})
 
@@ -157,10 +158,10 @@ def set_stream(connection: Connection, source: str, transport: str, partitions: 
         connection.execute(static["partitions_forget"], parameters)
 
 
-def set_heartbeats(connection: Connection, prefix: str, partitions: int) -> None:
+def set_heartbeats(connection: Connection, source: Source, partitions: int) -> None:
     """The rows of the source's heartbeat table that reach each partition."""
     static = queries("stream")
-    found = marks(prefix, partitions)
+    found = marks(source.prefix, partitions, escape=source.escaped)
     parameters = {"ids": [*found.heartbeats, *found.catalog_beats]}
     with connection.transaction():
         connection.execute(static["heartbeats_forget"], parameters)

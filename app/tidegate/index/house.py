@@ -16,6 +16,7 @@ from tidegate.errors import TidegateError
 from tidegate.index.backfill import signal
 from tidegate.index.budget import Budgets
 from tidegate.index.catalog import Catalog
+from tidegate.index.copies import Copies
 from tidegate.index.embedding_cache import EmbeddingCache
 from tidegate.index.fleet import Fleet
 from tidegate.index.item import Item, parked_event
@@ -24,6 +25,7 @@ from tidegate.index.product import Product
 from tidegate.index.purge import purge
 from tidegate.index.source_check import slot_trouble, source_troubles, suspend_source
 from tidegate.index.source_keeper import SourceKeeper
+from tidegate.index.source_reader import opened
 from tidegate.index.sweep import sweep, sweep_remote
 from tidegate.index.upkeep import keep
 from tidegate.index.worker_session import WorkerSession
@@ -87,6 +89,14 @@ class House:
         self._builder: threading.Thread | None = None
         self._backfill_paused = False
         self._backfills_checked = False
+        self._copies = Copies(
+            session,
+            catalog,
+            figures.budgets,
+            lambda: fleet is None or fleet.leads,
+            self._filled,
+            stopping,
+        )
         self._keepers = [] if fleet is None else self._keepers_of(fleet)
 
     def _keepers_of(self, fleet: Fleet) -> list[SourceKeeper]:
@@ -107,6 +117,7 @@ class House:
             self._thread.join()
         for keeper in self._keepers:
             keeper.join(_KEEPER_S)
+        self._copies.join()
 
     @property
     def bulk_waiting(self) -> int:
@@ -123,6 +134,17 @@ class House:
         for product in self._catalog.by_id(product_id):
             self.backfill_done(product, there)
         self._fleet.settled(connection, product_id)
+
+    def copy(self, home: Connection, source: Source) -> None:
+        """Starts to fill second indexes from the chunks of the first."""
+
+        def place() -> str:
+            with self._session.open() if source.name == HOME else opened(source.dsn) as there:
+                row = there.execute(queries("remote")["here"]).fetchone()
+            assert row is not None
+            return str(row[0])
+
+        self._copies.begin(home, source.name, place)
 
     def check(self, home: Connection, there: Connection, source: Source) -> None:
         """Suspends products whose source was altered so that changes would go by unseen, or could not be read."""
@@ -143,7 +165,10 @@ class House:
                 self._catalog.suspend(products[product_id], troubles[product_id])
 
     def backfill_done(self, product: Product, there: Connection | None = None) -> None:
-        """The product's backfill is written; `there` is its source, where that is another database."""
+        """The product's backfill is written; `there` is its source, where that is another database. Or a part of the
+        first index's rows is, of which the second is filled."""
+        if self._copies.passed(product):
+            return
         with self._session.open() as connection:
             ghosts = sweep(connection, product) if there is None else sweep_remote(connection, there, product)
             if ghosts is None:
@@ -152,6 +177,9 @@ class House:
             if self._backfills is not None:
                 self._backfills.done(connection, product.product_id)
             connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
+        self._filled(product)
+
+    def _filled(self, product: Product) -> None:
         self._catalog.routes.filled(product)
         with self._session.open_owner() as owner:
             owner.execute(sql.SQL("ANALYZE {}").format(product.chunk_table))
@@ -203,6 +231,7 @@ class House:
         else:
             self._ask_for_backfills(connection)
             self._regulate_backfill(connection)
+        self.copy(connection, self._home)
         self._retry_parked(connection)
         self.check(connection, connection, self._home)
         if turn % 5 == 0:

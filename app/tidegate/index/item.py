@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from tidegate.capture.change_event import ChangeEvent, Operation
 from tidegate.capture.position import Position
+from tidegate.index.copied_row import CopiedRow
 from tidegate.index.product import Product
 from tidegate.index.vector_source import Wanted
 
@@ -15,9 +16,12 @@ from tidegate.index.vector_source import Wanted
 class Item:
     """The newest waiting event of a row, with the numbers of all events that it stands for.
 
-    `key` is None for a truncate. `attempts` counts embeddings of it that failed for the moment. `retry`: not an
-    event but a parked row that is tried again; what the source holds now decides. `cut`: its document's hash and
-    chunks, where it was taken before and put back.
+    Attributes:
+        key: None for a truncate.
+        attempts: embeddings of it that failed for the moment; `trouble` says why the last one did.
+        retry: not an event but a parked row that is tried again; what the source holds now decides.
+        copied: not an event but a row as the product's first index has it.
+        cut: its document's hash and chunks, where it was taken before and put back.
     """
 
     product: Product
@@ -26,7 +30,9 @@ class Item:
     numbers: list[int]
     attempts: int = 0
     retry: bool = False
+    copied: CopiedRow | None = None
     cut: tuple[bytes, list[Wanted]] | None = None
+    trouble: str | None = None
 
     @property
     def key_values(self) -> tuple[str, ...]:
@@ -34,10 +40,12 @@ class Item:
         assert self.event.key is not None
         return tuple(str(self.event.key[name]) for name in self.product.key_names)
 
-    def try_again(self, most: int, again: "list[Item]") -> bool:
-        """Counts an attempt and puts the item to `again`; False: these were `most`, or nobody waits for it."""
+    def try_again(self, most: int, again: "list[Item]", trouble: Exception | None = None) -> bool:
+        """Counts an attempt and puts the item to `again`; False: these were `most`, or nobody waits for it. A row that
+        is copied waits where it is, however long."""
         self.attempts += 1
-        if self.retry or self.attempts >= most:
+        self.trouble = None if trouble is None else str(trouble)
+        if self.retry or (self.attempts >= most and self.copied is None):
             return False
         again.append(self)
         return True
@@ -63,3 +71,19 @@ def parked_event(product: Product, key: str, position: str) -> ChangeEvent:
         position=Position.of(position),
         committed_at=datetime.now(UTC),
     )
+
+
+def copied_item(product: Product, row: CopiedRow) -> Item:
+    """A row of the product's first index, to be written into this, its second, at the position that it has there."""
+    source = product.contract.source
+    event = ChangeEvent(
+        schema=source.schema,
+        table=source.table,
+        operation=Operation.UPSERT,
+        key=json.loads(row.key),
+        row=None,
+        position=row.position,
+        committed_at=row.committed_at or datetime.now(UTC),
+        backfill=True,
+    )
+    return Item(product, row.key, event, [], copied=row)

@@ -91,6 +91,8 @@ class Lane:
         wait, failures = pause.FIRST_S, 0
         while self.queue.waits_again(scanned.product) and not self.queue.stopping:
             time.sleep(pause.FIRST_S)
+        if self.queue.stopping:
+            return  # rows may be missing; it comes again behind them
         while True:
             try:
                 self._scanned(scanned.product)

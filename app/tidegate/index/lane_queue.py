@@ -52,7 +52,8 @@ class LaneQueue:
         self._later: list[tuple[float, Item]] = []
         self._held: set[int] = set()
         self._marks: dict[Stream, Mark] = {}
-        self._working: set[str] = set()
+        self._working: dict[str, list[Item]] = {}
+        self._given_up: list[Item | Scanned] = []
         self._stopping = False
 
     @property
@@ -63,17 +64,20 @@ class LaneQueue:
     def drain(self, timeout: float) -> bool:
         """Waits until every live change is written; False when `timeout` seconds are up before."""
         with self._changed:
+            # A mark that waits for rows which were held up in bulk is not written: they come again. They are kept,
+            # since another row could have the identity of one that is no more.
+            self._given_up += self._bulk.values()
             self._bulk.clear()
-            # A mark that waits for rows which were held up in bulk is not written: they come again.
             return self._changed.wait_for(
                 lambda: not (self._live or self._later or self._working or (self._marks and not self._held)),
                 timeout,
             )
 
     def stop(self) -> None:
-        """Empties it: what waits comes again after the next start."""
+        """Empties it: what waits comes again after the next start. Marks, too: what they promise is not written."""
         with self._changed:
             self._stopping = True
+            self._marks.clear()
             self._live.clear()
             self._bulk.clear()
             self._later.clear()
@@ -109,6 +113,8 @@ class LaneQueue:
     def mark(self, stream: Stream, mark: Mark) -> None:
         """Everything of the stream that was committed before has been put."""
         with self._changed:
+            if self._stopping:
+                return
             held = self._marks.get(stream)
             if held is not None:
                 mark = Mark(max(mark.lsn, held.lsn), mark.as_of or held.as_of)
@@ -140,16 +146,35 @@ class LaneQueue:
             self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
             self._changed.notify_all()
 
+    def put_copied(self, product: Product) -> None:
+        """The product's rows were put, as far as the first index has them."""
+        with self._changed:
+            self._bulk[(product.product_id, "\x00copied")] = Scanned(product, [])
+            self._changed.notify_all()
+
+    def waiting_of(self, product: Product) -> int:
+        """Rows of the product that wait in bulk, or for a model that did not answer."""
+        with self._changed:
+            later = sum(item.product.product_id == product.product_id for _, item in self._later)
+            return later + sum(product_id == product.product_id for product_id, _ in self._bulk)
+
     def rest(self, name: str) -> None:
         """The loop of this name has done what it took."""
         with self._changed:
-            self._working.discard(name)
+            self._working.pop(name, None)
             self._changed.notify_all()
 
     def waits_again(self, product: Product) -> bool:
-        """Whether rows of the product wait for a model that did not answer."""
+        """Whether rows of the product wait for a model that did not answer, or are tried again just now."""
         with self._changed:
-            return any(item.product.product_id == product.product_id for _, item in self._later)
+            waiting_rows = [item for _, item in self._later]
+            tried = [*self._live.values(), *self._working.get("live", ())]
+            return any(item.attempts and item.product.product_id == product.product_id for item in waiting_rows + tried)
+
+    def trouble_of(self, product: Product) -> str | None:
+        """Why rows of the product are tried again later; None: none is."""
+        with self._changed:
+            return next((i.trouble for _, i in self._later if i.product.product_id == product.product_id), None)
 
     def others_wait(self, items: Sequence[Item]) -> bool:
         """See waiting.others_wait."""
@@ -177,7 +202,7 @@ class LaneQueue:
             elif not items and not self._stopping:
                 self._changed.wait(0.05)  # the mark waits for rows that are held up
             if items or marks:
-                self._working.add("live")
+                self._working["live"] = items
             self._changed.notify_all()
             return items, marks
 
@@ -197,7 +222,7 @@ class LaneQueue:
                 del self._bulk[key]
                 items.append(entry)
             if items or scanned:
-                self._working.add("bulk")
+                self._working["bulk"] = items
             self._changed.notify_all()
             return items, scanned
 

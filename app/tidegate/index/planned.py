@@ -16,6 +16,7 @@ class Planned:
     Attributes:
         base: the ledger's position of what is stored of the row; None: nothing is.
         kept: the stored chunks that stay, by their new number; they need no vector.
+        carried: see RowWrite.
     """
 
     item: Item
@@ -25,6 +26,7 @@ class Planned:
     characters: int
     base: Position | None
     kept: Kept = field(default_factory=dict)
+    carried: tuple[str | None, ...] | None = None
 
     @property
     def wanted(self) -> list[Wanted]:

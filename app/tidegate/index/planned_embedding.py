@@ -56,7 +56,9 @@ class PlannedEmbedding:
             if not self._bulk and missing > LIVE_DOCUMENT_CHARS:
                 bulk.append(plan.item)
             elif missing and not self._budgets.take(product, self._meter.estimate(product.cost_place, missing)):
-                waits.append((plan.item, self._waiting(plan)))
+                # A row that is copied waits where it is: the copy comes back to it.
+                if plan.item.copied is None:
+                    waits.append((plan.item, self._waiting(plan)))
             else:
                 now.append(plan)
         return now if self._bulk else in_turns(now, lambda plan: plan.item.product), waits
@@ -121,7 +123,7 @@ class PlannedEmbedding:
             return [
                 (plan.item, parked(plan.item, error, retry_in=RETRY_PARKED))
                 for plan in planned
-                if not plan.item.try_again(self._attempts, again)
+                if not plan.item.try_again(self._attempts, again, error)
             ]
         except TextRefused as error:
             if len(planned) == 1:
@@ -144,6 +146,7 @@ class PlannedEmbedding:
                 base=plan.base,
                 chunk_count=len(plan.chunks),
                 characters=plan.characters,
+                carried=plan.carried,
             )
             rows.append((plan.item, row))
             start = end

@@ -31,7 +31,15 @@ class Violation(TerminalError):
 
 @dataclass(frozen=True)
 class Product:
-    """One published product. `mask_key`: the database's key, where a column of it is hashed."""
+    """One published product.
+
+    Attributes:
+        mask_key: the database's key, where a column of it is hashed.
+        hash_model: the model that stands in the hashes of its documents, where that is another's: it was filled from
+            the other's chunks, with their hashes.
+        copied: a second index that is filled from the chunks of the first, not from the source.
+        first_id: of a second index, the one that is searched.
+    """
 
     product_id: int
     contract: Contract
@@ -40,6 +48,9 @@ class Product:
     embedder: Embedder
     mask_key: bytes | None = field(default=None, repr=False)
     source: str = HOME
+    hash_model: str | None = None
+    copied: bool = False
+    first_id: int | None = None
 
     @property
     def table(self) -> Table:
@@ -235,6 +246,9 @@ def indexes(connection: psycopg.Connection, embedders: Embedders) -> list[Produc
             embedder=embedders.of(contract.embedding.model),
             mask_key=_mask_key(connection, contract),
             source=row[4],
+            hash_model=row[5],
+            copied=row[6] == "chunks",
+            first_id=row[7],
         )
         products.append(product)
     return products

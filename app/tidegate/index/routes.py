@@ -9,7 +9,7 @@ class Routes:
     """The indexes as the catalog had them, by their source table: one, or two while a second stands beside it.
 
     Both get every change, each in the lane of its model. Of two, a backfill is for the one that waits for it: the
-    other has these rows, and writing them again would only wear it.
+    other has these rows, and writing them again would only wear it; or it takes them from the first (chunk_copy.py).
     """
 
     def __init__(self, products: Iterable[Product]):
@@ -27,7 +27,7 @@ class Routes:
     def of(self, table: Table, *, backfill: bool = False) -> list[Product]:
         """The indexes that take the table's events; of a backfill those that wait for one, if any does."""
         products = [p for p in self._of.get(table, ()) if p.product_id not in self._suspended]
-        waiting = [p for p in products if p.product_id not in self._filled] if backfill else []
+        waiting = [p for p in products if p.product_id not in self._filled and not p.copied] if backfill else []
         return waiting or products
 
     @property

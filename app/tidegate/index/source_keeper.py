@@ -33,6 +33,9 @@ class House(Protocol):
     def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
         """The backfill of a product is written; `there` is its source."""
 
+    def copy(self, home: Connection, source: Source) -> None:
+        """Sees to second indexes that are filled from the first."""
+
     def check(self, home: Connection, there: Connection, source: Source) -> None:
         """Sees whether the source still is what its products need."""
 
@@ -98,8 +101,9 @@ class SourceKeeper:
         self.house.check(home, there, self.source)
         partitions = self.fleet.partitions.get(self.source.name, 0)
         if partitions != self._beats_in:
-            set_heartbeats(there, self.source.prefix, partitions)
+            set_heartbeats(there, self.source, partitions)
             self._beats_in = partitions
+        self.house.copy(home, self.source)
         asked = self._backfills.ask(home, there)
         if asked:
             self.house.asked(home, asked)

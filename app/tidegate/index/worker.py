@@ -63,6 +63,7 @@ class Worker:
         self._streaming = threading.Event()
         self._closed = threading.Event()
         self._last_beats: dict[str, datetime | None] = {}
+        self._streams: set[Stream] = set()
         self._figures = Figures(
             FreshnessHistogram(),
             CostMeter(),
@@ -124,12 +125,17 @@ class Worker:
         for lane in self._catalog.lanes.values():
             lane.queue.forget(stream, gone)
         self._shares.forget(gone)
+        self._streams.discard(stream)
 
     def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
         """See capture/engine.py, Receiver."""
         self._streaming.set()
         if self._closed.is_set():
             return
+        if self._fleet is not None and stream not in self._streams:
+            # Who had it may have been further in it than this worker is in others, and have passed an apply's beat.
+            self._catalog.reload()
+            self._streams.add(stream)
         marks: dict[str, Mark] = {}
         items: dict[str, list[Item]] = {}
         for number, event in events:

@@ -66,6 +66,7 @@ class RowWrite:
         left_out: numbers of chunks that are not written, for WAIT.
         chunk_count: chunks that the row has after the write.
         characters: of its document.
+        carried: what stands beside its chunks, where that is known as it is stored; None: it follows from `values`.
     """
 
     kind: Kind
@@ -83,6 +84,7 @@ class RowWrite:
     chunk_count: int = 0
     characters: int = 0
     reason: Reason | None = None
+    carried: tuple[str | None, ...] | None = None
 
 
 _LEDGER_STATES = {
@@ -239,7 +241,7 @@ class ChunkWriter:
             raise Moved(self._product.product_id, row and row[0])
 
     def _inserts(self, row: RowWrite) -> list[tuple[Any, ...]]:
-        carried = self._product.carried_values(row.values)
+        carried = self._carried_of(row)
         version = self._product.contract.version
         fresh = [
             (number, text)
@@ -252,9 +254,12 @@ class ChunkWriter:
         ]
 
     def _carry_parameters(self, row: RowWrite) -> tuple[Any, ...]:
-        carried = self._product.carried_values(row.values)
+        carried = self._carried_of(row)
         version = self._product.contract.version
         return (*carried, row.position.text(), row.committed_at, version, *row.key_values)
+
+    def _carried_of(self, row: RowWrite) -> tuple[str | None, ...]:
+        return self._product.carried_values(row.values) if row.carried is None else row.carried
 
     def _letter(self, row: RowWrite, reason: Reason) -> Mapping[str, Any]:
         return {

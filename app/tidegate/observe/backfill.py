@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tidegate.count import counted
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
 from tidegate.observe.status import product_status
@@ -48,7 +49,8 @@ def wait_until_live(connection: Connection, products: Sequence[str], console: Co
             time.sleep(poll_s)
     for status in states:
         if status.dead_letters:
-            console.print(f'{status.product}: {status.dead_letters} rows are parked; see "tidegate dead-letters list"')
+            parked = f"{counted(status.dead_letters, 'row')} {'is' if status.dead_letters == 1 else 'are'} parked"
+            console.print(f'{status.product}: {parked}; see "tidegate dead-letters list"')
 
 
 def _somebody_runs(connection: Connection) -> bool:

@@ -105,13 +105,13 @@ class IndexRows:
         values = [sql.SQL("coalesce(t.{}, '{{}}')").format(sql.Identifier(f"v{i}")) for i, _ in enumerate(carried)]
         return sql.SQL(
             "SELECT n.place, l.position::text, l.state, l.document_hash, l.chunks, d.key IS NOT NULL, t.chunks, "
-            "coalesce(t.sound, true), {values} "
+            "t.sound, {values} "
             "FROM unnest({arrays}, %s::text[], %s::int[]) AS n ({places}, ledger_key, place) "
             "LEFT JOIN tidegate.ledger AS l ON l.product_id = %s AND l.key = n.ledger_key "
             "LEFT JOIN tidegate.dead_letter AS d "
             "ON d.product_id = l.product_id AND d.key = l.key AND d.kind <> 'repair' "
             "CROSS JOIN LATERAL (SELECT count(*) AS chunks, "
-            "count(DISTINCT c.position) = 1 AND max(c.chunk_no) = count(*) - 1 "
+            "count(*) = 0 OR count(DISTINCT c.position) = 1 AND max(c.chunk_no) = count(*) - 1 "
             "AND bool_and(c.content_hash = sha256(convert_to(c.content, 'UTF8'))) AS sound, {carried} "
             "FROM {table} AS c WHERE {match}) AS t"
         ).format(

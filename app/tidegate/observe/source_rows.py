@@ -56,7 +56,7 @@ class SourceRows:
         self._key = sql.SQL(", ").join(sql.Identifier("s", name) for name in product.key_names)
         self._select = sql.SQL("SELECT ARRAY[{key}], {hash}, {blank}, {columns} FROM ").format(
             key=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("s", n)) for n in product.key_names),
-            hash=hash_sql(contract.embedding, text),
+            hash=hash_sql(contract.embedding, text, product.hash_model),
             blank=blank_sql(text),
             columns=columns,
         )
@@ -123,7 +123,7 @@ class SourceRows:
             with self._connection.transaction():
                 product.guard(self._connection)
                 rows = self._connection.execute(statement, parameters).fetchall()
-        except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+        except (psycopg.ProgrammingError, psycopg.errors.ObjectNotInPrerequisiteState) as error:
             raise SourceUnreadable(
                 f"{product.contract.product}: the source cannot be read ({error.diag.message_primary}); "
                 "mend it, or apply a contract that fits it"

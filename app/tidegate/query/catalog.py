@@ -68,9 +68,14 @@ def why_nothing(products: Sequence[str] | None) -> Steps[str]:
     waiting = [name for name, state in asked if state in ("pending", "backfilling")]
     if waiting:
         return f'{", ".join(waiting)}: not all rows are indexed yet; is "tidegate run" at work?'
-    who = yield from whoami()
+    ((who, unbound),) = yield from fetch(SQL["caller"])
     if not asked:
         return f'no product is offered to role "{who}"'
+    if unbound:
+        return (
+            f'nothing that the rules show role "{who}" fits: a strict search holds to them for superusers, too; '
+            "ask as somebody whom they show rows, --as ROLE or role=…"
+        )
     return f'nothing that role "{who}" may see fits; tidegate.whoami() tells what is known of it'
 
 

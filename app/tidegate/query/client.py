@@ -8,6 +8,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from tidegate.database import Connection
+from tidegate.errors import UsageError
 from tidegate.index.embedding.registry import Embedders
 from tidegate.query.answer import Answer
 from tidegate.query.dsn import try_out
@@ -34,6 +35,7 @@ class Client(Surface):
         super().__init__(dsn, settings, role=role, embedders=embedders)
         try_out(dsn, role)
         self._pool: ConnectionPool[Connection] | None = None
+        self._closed = False
 
     def search(
         self,
@@ -207,10 +209,11 @@ class Client(Surface):
         return self._exchanger().exchange(id_token)
 
     def close(self) -> None:
-        """Closes the connections; those of a view are its client's."""
+        """Closes the connections, for good; those of a view are its client's."""
         if self._of is not None:
             return
         with self._lock:
+            self._closed = True
             if self._pool is not None:
                 self._pool.close()
                 self._pool = None
@@ -263,6 +266,8 @@ class Client(Surface):
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
+            if self._closed:
+                raise UsageError("this client is closed; connect again: tidegate.connect(…)")
             if self._pool is None:
                 self._pool = ConnectionPool(self._dsn, configure=self._configure, open=True, **self._pool_options())
             return self._pool

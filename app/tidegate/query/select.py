@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from tidegate.query.catalog import Offered
 from tidegate.query.scope import Scope
 
-_INTERNAL = frozenset({"content_hash", "position", "embedding"})
+_INTERNAL = frozenset({"content_hash", "position", "embedding", "codes"})
 _FIRST = ("chunk_no", "content")
 _LAST = ("committed_at", "indexed_at", "contract_version")
 

@@ -7,11 +7,13 @@ import pytest
 
 from tidegate.capture.connect import explain
 from tidegate.capture.connector import connector_config, differences
+from tidegate.capture.converter import reading_url
 from tidegate.capture.engine import EngineConfig
 from tidegate.capture.kafka_client import consumer
+from tidegate.capture.partitioning import TABLE_FIELD, marks, partition_of
 from tidegate.capture.source import Source
 from tidegate.errors import UsageError
-from tidegate.settings import ConnectSettings, KafkaSettings, Settings
+from tidegate.settings import ConnectSettings, KafkaSettings, RegistrySettings, Settings
 
 SOURCE = Source("", "host=db port=5433 user=u password=hunter2 dbname=crm", "tidegate_crm", "tidegate_crm")
 
@@ -81,3 +83,65 @@ def test_tests_and_compose_file_have_the_same_versions() -> None:
         version = re.search(f"<{tag}>(.+)</{tag}>", pom)
         assert version is not None
         assert f"image: {image}:{version[1]}\n" in compose
+
+
+def values(**registry: str) -> dict[str, str]:
+    """The properties of an Avro connector that one with JSON has not, or has otherwise."""
+    avro = settings(kafka=KafkaSettings(value_format="avro"), registry=RegistrySettings(**registry))
+    plain = connector_config(SOURCE, settings())
+    return {name: value for name, value in connector_config(SOURCE, avro).items() if plain.get(name) != value}
+
+
+NAMES = {
+    "field.name.adjustment.mode": "avro_unicode", "schema.name.adjustment.mode": "avro",
+    "transforms.route.schema.name.adjustment.mode": "avro",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["v2", "v3/"])
+def test_avro_by_apicurio(version: str) -> None:
+    found = values(url=f"http://r:8080/apis/registry/{version}", user="u", password="pw")
+    assert found == NAMES | {
+        "value.converter": "io.apicurio.registry.utils.converter.AvroConverter",
+        "value.converter.apicurio.registry.url": f"http://r:8080/apis/registry/{version}".rstrip("/"),
+        "value.converter.apicurio.registry.auto-register": "true",
+        "value.converter.apicurio.registry.headers.enabled": "false",
+        "value.converter.apicurio.registry.as-confluent": "true",
+        "value.converter.apicurio.registry.use-id": "contentId",
+        "value.converter.apicurio.auth.username": "u",
+        "value.converter.apicurio.auth.password": "pw",
+        "value.converter.apicurio.registry.auth.username": "u",
+        "value.converter.apicurio.registry.auth.password": "pw",
+    }
+    reading = reading_url(RegistrySettings(url=f"http://r:8080/apis/registry/{version}"))
+    assert reading == "http://r:8080/apis/ccompat/v7"
+
+
+def test_avro_by_a_confluent_registry() -> None:
+    own = {
+        "value.converter": "io.confluent.connect.avro.AvroConverter",
+        "value.converter.schema.registry.url": "https://r:8081",
+        "value.converter.ignore.default.for.nullables": "true",
+    }
+    assert values(url="https://r:8081/") == NAMES | own
+    assert reading_url(RegistrySettings(url="https://r:8081/")) == "https://r:8081"
+    found = values(url="https://r:8081", user="u", password="pw")
+    assert found["value.converter.basic.auth.user.info"] == "u:pw"
+    assert found["value.converter.basic.auth.credentials.source"] == "USER_INFO"
+    assert values(url="https://r:8081", token="t")["value.converter.bearer.auth.token"] == "t"
+
+
+@pytest.mark.parametrize("url", ["http://r/apis/registry/v2", "http://r"])
+@pytest.mark.parametrize("credentials", [{"user": "u", "password": "hunter3"}, {"token": "hunter3"}])
+def test_credentials_of_a_registry_are_not_shown(url: str, credentials: dict[str, str]) -> None:
+    avro = settings(kafka=KafkaSettings(value_format="avro"), registry=RegistrySettings(url=url, **credentials))
+    wanted = connector_config(SOURCE, avro)
+    assert "hunter3" in "".join(wanted.values())
+    assert "hunter3" not in "".join(str(each) for each in differences({}, wanted))
+
+
+def test_heartbeats_of_escaped_keys_reach_every_partition() -> None:
+    for escape, column in ((False, "heartbeat_id"), (True, "heartbeat_u005fid")):
+        found = marks("p", 6, escape=escape)
+        keys = [{column: number, TABLE_FIELD: "p.tidegate.heartbeat"} for number in found.heartbeats]
+        assert [partition_of(key, 6) for key in keys] == list(range(6))

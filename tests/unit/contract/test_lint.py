@@ -53,6 +53,35 @@ def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
     assert result.fails(strict=True)
 
 
+@pytest.mark.parametrize(
+    ("type_", "says"),
+    [
+        ("txet", 'no type "txet"; did you mean "text"?'),
+        ("nummeric(10,2)", 'no type "nummeric(10,2)"'),
+        ("strings[]", 'no type "strings[]"'),
+        ("mood", "one of your own is written with its schema"),
+        ("team.mood", None),
+        ("timestamp(3) with time zone", None),
+        ("bit varying(3)", None),
+        ("inet", None),
+        ("tstzrange", None),
+        ("citext[]", None),
+        ("pg_catalog.int4", None),
+    ],
+)
+def test_a_type_that_nobody_has_is_warned_of(tmp_path: Path, type_: str, says: str | None) -> None:
+    """It needs no database for that; whether a type with a schema is there, `plan` says."""
+    text = SIMPLE_CONTRACT.replace(
+        "      - {id: secret,",
+        f"      - {{id: other, name: other, logicalType: string, physicalType: '{type_}'}}\n      - {{id: secret,",
+    )
+    assert text != SIMPLE_CONTRACT
+    (tmp_path / "c.odcs.yaml").write_text(text, encoding="utf-8")
+    told = [line for line in as_text(lint(tmp_path, default_standards())).splitlines() if "Postgres has no" in line]
+    assert len(told) == (says is not None)
+    assert all(str(says) in message for message in told)
+
+
 def test_two_contracts_of_one_product_and_an_empty_folder(tmp_path: Path) -> None:
     assert "no contract in this folder" in as_text(lint(tmp_path, default_standards()))
     for name in ("a", "b"):

@@ -111,6 +111,7 @@ def _entry_beside(wanted: Contract, contract: Contract, beside: Beside) -> Itera
         "dimension": beside.dimension,
         "own_embedding": _own_embedding(contract, wanted),
         "backfill": beside.backfill,
+        "copied": beside.copied,
     }
     yield bound(queries("beside")["publish_beside"], parameters)
     yield from _rules(name, contract)

@@ -22,6 +22,7 @@ class Plan:
         drops: the tables and columns of the index that are gone afterwards.
         source: the database that the rows come from; `source_dsn` where that is another than the index's.
         rejoins: a published product's table joins the publication of another database again.
+        copies: whether a second index is filled from the chunks of the first.
     """
 
     contract: Contract
@@ -37,6 +38,7 @@ class Plan:
     source: str = HOME
     source_dsn: str | None = field(default=None, repr=False)
     rejoins: bool = False
+    copies: bool = False
 
     @property
     def index_steps(self) -> tuple[Step, ...]:

@@ -1,6 +1,6 @@
 """A product's plan: what is checked, made, changed and published, in order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from tidegate.govern.plan.step import Step, Steps
 from tidegate.govern.plan.table_policies import check_foreign
 from tidegate.govern.plan.unfit import ContractUnfit, refuse, require_fit
 from tidegate.govern.publication import joins
+from tidegate.govern.second_fill import from_source
 from tidegate.govern.source_database import SourceSteps, require_prepared, source_steps
 from tidegate.index.embedding.embedder import Embedder
 from tidegate.sql import bound, queries
@@ -39,12 +40,14 @@ def make_plan(
     *,
     rebuild: bool = False,
     setting: Setting | None = None,
+    embedder_of: Callable[[str], Embedder] | None = None,
 ) -> Plan:
     """Compares the contract with the database.
 
     Args:
         rebuild: make the chunk table anew, where a change cannot be made in place.
         setting: what it is planned under; by default the standards that are in force.
+        embedder_of: of other models; without it, a second index is filled from the source.
 
     Raises:
         ContractUnfit: every way in which the contract does not fit source, model or database, at once.
@@ -60,19 +63,29 @@ def make_plan(
         contract = ungoverned(contract)
     source = source_of(contract, setting.sources)
     if source == HOME:
-        return _ProductPlan(Ground(connection, connection, setting), contract, embedder, rebuild).plan()
+        ground = Ground(connection, connection, setting)
+        return _ProductPlan(ground, contract, embedder, embedder_of, rebuild).plan()
     dsn = setting.sources[source]
     with connect(dsn) as there:
         require_prepared(there, source)
-        made = _ProductPlan(Ground(connection, there, setting, source), contract, embedder, rebuild).plan()
+        ground = Ground(connection, there, setting, source)
+        made = _ProductPlan(ground, contract, embedder, embedder_of, rebuild).plan()
     return replace(made, source=source, source_dsn=dsn)
 
 
 class _ProductPlan:
-    def __init__(self, ground: Ground, wanted: Contract, embedder: Embedder, rebuild: bool):
+    def __init__(
+        self,
+        ground: Ground,
+        wanted: Contract,
+        embedder: Embedder,
+        embedder_of: Callable[[str], Embedder] | None,
+        rebuild: bool,
+    ):
         self._ground = ground
         self._wanted = wanted
         self._embedder = embedder
+        self._embedder_of = embedder_of
         self._rebuild = rebuild
         self._steps = Steps()
         self._published = ground.one("published_product", product=wanted.product)
@@ -108,6 +121,7 @@ class _ProductPlan:
         suspended = self._indexes.suspended
         capture = self._capture(again=suspended)
         backfill = reads_again(self._indexes.searched, contract) or index.reads_again or capture.joins
+        beside = self._fill(beside, first_is_read=backfill)
         old: Contract | None = None
         changes: tuple[Change, ...] = ()
         if len(steps) or late or published is None or suspended or capture.joins or spec != published[1]:
@@ -130,7 +144,7 @@ class _ProductPlan:
             steps.say(f"publishes {wanted.product} {wanted.version}")
         steps.steps += late
         self._around(capture)
-        backfill = backfill or beside.backfill
+        backfill = backfill or (beside.backfill and not beside.copied)
         if backfill:
             steps.say(f"reads the rows of {contract.source.schema}.{contract.source.table} (backfill)")
         return Plan(
@@ -145,6 +159,7 @@ class _ProductPlan:
             admitted.roles,
             admitted.readers,
             rejoins=capture.joins and published is not None and not local,
+            copies=beside.copied,
         )
 
     def _assign(self) -> int:
@@ -184,6 +199,22 @@ class _ProductPlan:
                 f'switch {second.product}"'
             )
         return beside
+
+    def _fill(self, beside: Beside, *, first_is_read: bool) -> Beside:
+        """Whether a new second index needs the source."""
+        searched = self._indexes.searched
+        if beside.contract is None or not beside.forget or searched is None:
+            return beside
+        if first_is_read:
+            why: str | None = "the rows of the first are read again"
+        else:
+            why = from_source(searched, beside.contract.embedding, self._embedder, self._embedder_of)
+        self._steps.say(
+            "second index: filled from the stored chunks of the first, without reading the source"
+            if why is None
+            else f"second index: filled from the source, since {why}"
+        )
+        return replace(beside, copied=why is None)
 
     def _capture(self, *, again: bool) -> SourceSteps:
         """What lets the table's changes come, and be read: in the index's own database steps like the others."""

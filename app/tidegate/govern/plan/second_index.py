@@ -16,13 +16,15 @@ from tidegate.sql import bound, queries
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is done of a second index. `contract`: None where there is none. `forget`: it begins anew."""
+    """What is done of a second index. `contract`: None where there is none. `forget`: it begins anew. `copied`: it is
+    filled from the chunks of the first, not from the source."""
 
     contract: Contract | None = None
     dimension: int = 0
     late: tuple[Step, ...] = ()
     backfill: bool = False
     forget: bool = False
+    copied: bool = False
 
 
 def reads_again(index: Index | None, contract: Contract) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tidegate.contract.contract import Contract
+from tidegate.contract.finding import did_you_mean
 from tidegate.errors import TidegateError
 from tidegate.govern.beside import Indexes
 from tidegate.govern.membership_table import membership_problems
@@ -11,6 +12,7 @@ from tidegate.govern.plan.ground import Ground, without_size
 from tidegate.govern.source_database import place, remote_problems
 from tidegate.govern.version_gate import version_problems
 from tidegate.index.embedding.embedder import Embedder
+from tidegate.sql import queries
 
 
 class ContractUnfit(TidegateError):
@@ -35,7 +37,9 @@ def require_fit(ground: Ground, contract: Contract, embedder: Embedder, indexes:
     source = ground.at_source("source_table", schema=contract.source.schema, table=contract.source.table)
     if source is None:
         where = "" if ground.local else f" on {ground.source} ({place(ground.there)})"
-        refuse(contract, [f"table {contract.source.schema}.{contract.source.table} does not exist{where}"])
+        name = f"{contract.source.schema}.{contract.source.table}"
+        near = did_you_mean(name, (row[0] for row in ground.there.execute(queries("govern")["table_names"])))
+        refuse(contract, [f"table {name} does not exist{where}{near}"])
         return
     refuse(
         contract,

@@ -39,10 +39,14 @@ class Embedder(Protocol):
     Attributes:
         model: its name in contracts, `provider/name`.
         max_tokens: tokens of a text that it reads; None where that is not known.
+        ruler: names what counts its tokens: two models with the same one cut every text alike. None: not known.
     """
 
     model: str
     max_tokens: int | None
+
+    @property
+    def ruler(self) -> str | None: ...
 
     @property
     def dimension(self) -> int:

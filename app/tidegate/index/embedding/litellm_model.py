@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from tidegate.errors import UsageError
 from tidegate.index.chunking import TokenSplitter
-from tidegate.index.embedding.embedder import EmbedderUnavailable, Splitter, TextRefused, Vectors
+from tidegate.index.embedding.embedder import EmbedderUnavailable, ModelUnknown, Splitter, TextRefused, Vectors
 from tidegate.index.embedding.litellm_module import litellm
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,28 @@ class LitellmModel:
 
     @cached_property
     def dimension(self) -> int:
-        """See Embedder: asks the model once."""
-        return int(self.embed(["dimension"]).shape[1])
+        """See Embedder: asks the model once.
+
+        Raises:
+            ModelUnknown: it refuses any text.
+        """
+        try:
+            return int(self.embed(["dimension"]).shape[1])
+        except TextRefused as refused:
+            raise ModelUnknown(
+                f"{refused}; is there such a model? Names are litellm's provider/name, e.g. "
+                "openai/text-embedding-3-small, and TIDEGATE_API_BASE says where another server is"
+            ) from None
+
+    @cached_property
+    def ruler(self) -> str | None:
+        """See Embedder: the tiktoken encoding with which litellm counts for this model."""
+        try:
+            chosen = litellm().utils.select_tokenizer(self.model)
+            encoding = import_module("litellm.litellm_core_utils.token_counter").openai_tokenizer_encoding(self.model)
+        except (AttributeError, ImportError, UsageError):  # another release of litellm, or none
+            return None
+        return f"tiktoken {encoding.name}" if chosen["type"] == "openai_tokenizer" else None
 
     def prepare(self) -> None:
         """See Embedder."""

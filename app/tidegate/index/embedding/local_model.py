@@ -45,6 +45,7 @@ class LocalModel:
     model = MODEL
     max_tokens: int | None = MAX_TOKENS - SPECIAL_TOKENS
     dimension = DIMENSION
+    ruler: str | None = f"tokenizer {_TOKENIZER_FILE[2]}"
 
     def __init__(self, threads: int | None = None):
         self._threads = threads or len(os.sched_getaffinity(0))

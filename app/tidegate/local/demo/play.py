@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tidegate.console import escape, out, shorten
+from tidegate.count import counted
 from tidegate.database import Connection, connect
 from tidegate.errors import TidegateError
 from tidegate.index.embedding.registry import Embedders
@@ -161,7 +162,7 @@ class _Scenes:
         for p in product_status(self._admin):
             verdict = {True: "within", False: "MISSED", None: "no change"}[p.within_sla]
             out.print(
-                f"  {p.product:<15} {p.changes:>3} changes  p50 {p.p50_ms or 0:>4.0f} ms  "
+                f"  {p.product:<15} {counted(p.changes, 'change'):>11}  p50 {p.p50_ms or 0:>4.0f} ms  "
                 f"p95 {p.p95_ms or 0:>4.0f} ms  "
                 f"p99 {p.p99_ms or 0:>4.0f} ms   SLA p{p.sla_percentile:g} {p.sla_ms} ms: {verdict}"
             )
