@@ -26,10 +26,12 @@ BEGIN
     JOIN (SELECT e.column_ ->> 'name' AS name, e.column_ ->> 'physical_type' AS type
           FROM tidegate.product p CROSS JOIN jsonb_array_elements(p.contract -> 'columns') AS e (column_)
           WHERE p.product = product_key_of.product) AS c USING (name);
-    EXECUTE given INTO written;
+    BEGIN
+        EXECUTE given INTO written;
+    EXCEPTION WHEN data_exception THEN
+        RAISE EXCEPTION 'key % does not fit product "%": %', key, product, SQLERRM USING ERRCODE = 'invalid_parameter_value';
+    END;
     RETURN NEXT;
-EXCEPTION WHEN data_exception THEN
-    RAISE EXCEPTION 'key % does not fit product "%": %', key, product, SQLERRM USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
 COMMENT ON FUNCTION tidegate.product_key_of(text, jsonb) IS

@@ -49,11 +49,20 @@ BEGIN
         END IF;
         models := models || target.model;
     END LOOP;
+    -- Where no products are named, those of other models are left out; all of them is a mistake.
+    IF models = '{}' AND cardinality(scope) > 0 THEN
+        IF vectors IS NULL THEN
+            RAISE EXCEPTION 'the query vector has % dimensions, no product that you may search has so many', size
+                USING ERRCODE = 'data_exception', HINT = (SELECT 'They have ' || string_agg(DISTINCT format('%s (model "%s")', s.dimension, s.model), ', ') || '.' FROM unnest(scope) AS s);
+        END IF;
+        RAISE EXCEPTION 'vectors has no model of a product that you may search'
+            USING ERRCODE = 'TG001', HINT = (SELECT 'They have ' || string_agg(DISTINCT format('"%s"', s.model), ', ') || '.' FROM unnest(scope) AS s);
+    END IF;
     RETURN models;
 END
 $$;
 COMMENT ON FUNCTION tidegate.search_models(tidegate.search_target[], @extschema:vector@.vector, jsonb, boolean) IS
-    'The models by whose vector of the question is searched. An error where products that were named have none that fits.';
+    'The models by whose vector of the question is searched. An error where products that were named have none that fits, or none at all has.';
 
 CREATE OR REPLACE FUNCTION tidegate.model_scales(models text[]) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tidegate.database import ConnectionFailed as ConnectionFailed
     from tidegate.database import NotInitialised as NotInitialised
     from tidegate.errors import TidegateError as TidegateError
+    from tidegate.errors import TransientError as TransientError
     from tidegate.errors import UsageError as UsageError
     from tidegate.index.embedding.embedder import EmbedderUnavailable as EmbedderUnavailable
     from tidegate.query.answer import Answer as Answer
@@ -35,6 +36,7 @@ _HOMES = {
     "StaleIndex": "query.recency",
     "TidegateError": "errors",
     "TokenRefused": "query.exchange",
+    "TransientError": "errors",
     "UsageError": "errors",
 }
 """Where each name comes from that is imported when it is first asked for: the import of the package stays quick."""

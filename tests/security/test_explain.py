@@ -173,7 +173,7 @@ class TestARow:
 
     def test_a_key_that_does_not_fit(self, published: World) -> None:
         for key in ({"no": 1}, {"id": 1, "more": 2}, {"id": "x"}, {"id": "1; DROP TABLE team.note"}, "x", [1]):
-            with pytest.raises(psycopg.errors.InvalidParameterValue, match="does not fit product"):
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"^(?!.*fit.*fit).*does not fit product"):
                 explain(published, "note_reader", key)
         assert explain(published, "note_reader", 1)["source"]["found"]
 

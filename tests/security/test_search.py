@@ -67,6 +67,9 @@ SENSELESS: list[tuple[dict[str, Any], str]] = [
     ({"vectors": Jsonb({"local/all-minilm-l6-v2": [1]})}, "has 1 dimensions"),
     ({"vectors": Jsonb({"local/all-minilm-l6-v2": ["1"]})}, "no list of numbers"),
     ({"query": "[1,2]", "products": ["team.note"]}, "has 2 dimensions"),
+    ({"query": "[1,2]"}, "has 2 dimensions, no product that you may search has so many"),
+    ({"query": "[1,2]", "query_text": "x"}, "has 2 dimensions, no product"),
+    ({"vectors": Jsonb({"m": [1]})}, "vectors has no model of a product"),
 ]
 
 
@@ -198,10 +201,6 @@ class TestArguments:
         for given, message in SENSELESS:
             with pytest.raises(psycopg.Error, match=message):
                 search(reader, **given)
-
-    def test_a_vector_of_another_size_finds_nothing_where_no_product_is_named(self, reader: Connection) -> None:
-        assert search(reader, query="[1,2]") == []
-        assert search(reader, vectors=Jsonb({"other/model": [1, 2]})) == []
 
     def test_the_vector_by_model(self, reader: Connection) -> None:
         vectors = Jsonb({"local/all-minilm-l6-v2": [1, *[0] * 383], "other/model": [1]})
