@@ -167,7 +167,7 @@ def test_principals(way: Command, running: Running) -> None:
     }
     assert "regions = EU  (own)" in way.ok("principal", "show", "accept_alice").out
     listed = json.loads(way.ok("principal", "list", "--json").out)
-    assert {"principal": "accept_alice", "kind": "login", "attributes": {"regions": ["EU"]}} in listed
+    assert {"principal": "accept_alice", "kind": "group", "attributes": {"regions": ["EU"]}} in listed
     assert {"principal": "note_reader", "kind": "group", "attributes": {"empty": [], "team": ["a", "b,c"]}} in listed
     assert "note_reader (group): empty= team=a,b\\,c" in way.ok("principal", "list").out
     assert "2 removed" in way.ok("principal", "unset", "note_reader", "team", "empty").err
