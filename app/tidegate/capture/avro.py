@@ -39,7 +39,7 @@ def avro_reader(text: str) -> Callable[[bytes], Any]:
     try:
         schema = fastavro.parse_schema(_plain(json.loads(text)), named_schemas=named)
         change = _Changes(named).of(schema)
-    except (ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, SchemaParseException, UnknownType) as error:
         raise UndecodableEvent(f"the registered schema is no Avro schema: {type(error).__name__}") from None
 
     def read(payload: bytes) -> Any:
@@ -48,7 +48,16 @@ def avro_reader(text: str) -> Callable[[bytes], Any]:
             value = fastavro.schemaless_reader(stream, schema, None)
             if stream.tell() != len(payload):
                 raise ValueError("bytes are left over")
-        except (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        except (
+            EOFError,
+            ValueError,
+            IndexError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            MemoryError,
+            RecursionError,
+        ) as error:
             # Not its text: that may hold what the row does.
             raise UndecodableEvent(f"the value is not of its Avro schema: {type(error).__name__}") from None
         return value if change is None else change(value)
@@ -189,7 +198,9 @@ def _is_entry(record: Mapping[str, Any]) -> bool:
 
 
 def _same(found: Any, default: Any) -> bool:
-    """Whether a value is the default as the schema writes it (bytes as Latin-1 text)."""
+    """Whether a value is the default as the schema writes it (bytes as Latin-1 text, a `real` with all its digits)."""
+    if isinstance(found, float) and isinstance(default, int | float):
+        return found == default or abs(found - default) <= abs(default) * 1e-6
     return bool((found.decode("latin-1") if isinstance(found, bytes) else found) == default)
 
 

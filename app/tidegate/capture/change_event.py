@@ -106,7 +106,7 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
         return None
     try:
         bodies = [None if text is None else json.loads(text, parse_float=str) for text in (key, value)]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _undecodable(error) from None
     return event_of(*bodies)
 
@@ -139,7 +139,7 @@ def event_of(key: Any, body: Any) -> StreamEvent | None:
             committed_at=_EPOCH + timedelta(microseconds=source["ts_us"]),
             backfill=operation == "r",
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _undecodable(error) from None
 
 

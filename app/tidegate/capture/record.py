@@ -108,5 +108,5 @@ def _json(text: bytes | None) -> Any:
         return json.loads(text.decode(), parse_float=str)
     except UnicodeDecodeError:
         raise UndecodableEvent("not UTF-8") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UndecodableEvent(f"event is not in Debezium's format: {type(error).__name__}: {error}") from None

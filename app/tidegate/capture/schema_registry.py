@@ -6,6 +6,7 @@ import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tidegate.errors import TerminalError, TransientError, UsageError
 from tidegate.settings import RegistrySettings
 
 _TIMEOUT_S = 5.0
+_ACCEPTED = "application/vnd.schemaregistry.v1+json, application/json"
 _NO_SUCH_SCHEMA = 40403
 
 
@@ -38,12 +40,12 @@ class SchemaRegistry:
 
     def __init__(self, url: str, settings: RegistrySettings):
         self._url = url
-        self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+        self._authorization: str | None = None
         if settings.token is not None:
-            self._headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+            self._authorization = f"Bearer {settings.token.get_secret_value().strip()}"
         elif settings.user is not None:
             both = base64.b64encode(f"{settings.user}:{settings.secret}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {both}"
+            self._authorization = f"Basic {both}"
         self._tls = _tls(settings.cafile) if url.startswith("https:") else None
 
     def schema(self, number: int) -> RegisteredSchema:
@@ -61,7 +63,10 @@ class SchemaRegistry:
             raise self._away("its answer is no schema") from None
 
     def _get(self, path: str, number: int) -> Any:
-        request = urllib.request.Request(self._url + path, headers=self._headers)
+        request = urllib.request.Request(self._url + path, headers={"Accept": _ACCEPTED})
+        if self._authorization is not None:
+            # Not to wherever a redirect leads.
+            request.add_unredirected_header("Authorization", self._authorization)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls) as answer:
                 return json.loads(answer.read())
@@ -70,8 +75,11 @@ class SchemaRegistry:
                 raise SchemaUnknown(f"the schema registry at {self._url} has no schema {number}") from None
             error.close()
             raise self._away(f"HTTP {error.code} {error.reason}") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise self._away(str(getattr(error, "reason", error))) from None
+        except (HTTPException, ValueError, RecursionError) as error:
+            # Not its text: that may hold a header of the request.
+            raise self._away(f"the request or its answer is malformed ({type(error).__name__})") from None
 
     def _away(self, reason: str) -> RegistryAway:
         return RegistryAway(f"the schema registry at {self._url} does not answer with schemas: {reason}")
@@ -89,5 +97,5 @@ def _tls(cafile: str | None) -> ssl.SSLContext:
 def _code(error: urllib.error.HTTPError) -> int | None:
     try:
         return int(json.loads(error.read())["error_code"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return None
