@@ -43,14 +43,13 @@ class PathsReport(Report):
 
     def print(self, console: Console) -> None:
         """A line a caller, then the goal."""
-        console.print(f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {v}" for k, v in self.config.items()))
+        self.print_heading(console)
         table = Table("rows", *(f"{path}: p50 / p95 ms at recall" for path in PATHS), "quickest", "taken", box=None)
         for row in self.results["callers"]:
             ways = [self.way.format(**row["ways"][path]) for path in PATHS]
             table.add_row(f"{row['visible']:,}", *ways, row["quickest"], row["taken"])
         console.print(table)
-        for goal in self.goals:
-            console.print(f"{goal.name}: {goal.value:g} (goal <= {goal.limit:g}) {'kept' if goal.ok else 'missed'}")
+        self.print_goals(console)
 
 
 @dataclass(frozen=True, slots=True)

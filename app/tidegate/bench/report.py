@@ -80,7 +80,7 @@ class Report:
 
     def print(self, console: Console) -> None:
         """The summary: figures beside the floor, then the goals."""
-        console.print(f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {_shown(v)}" for k, v in self.config.items()))
+        self.print_heading(console)
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         table.add_column("")
         for name in ("measured", "floor"):
@@ -88,6 +88,14 @@ class Report:
         for name in dict.fromkeys((*self.results, *self.floor)):
             table.add_row(name, _shown(self.results.get(name, "")), _shown(self.floor.get(name, "")))
         console.print(table)
+        self.print_goals(console)
+
+    def print_heading(self, console: Console) -> None:
+        """What was measured, of what."""
+        console.print(f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {_shown(v)}" for k, v in self.config.items()))
+
+    def print_goals(self, console: Console) -> None:
+        """A line a goal: kept, or missed."""
         for goal in self.goals:
             verdict = "[green]kept[/green]" if goal.ok else "[red]missed[/red]"
             sign = ">=" if goal.at_least else "<="

@@ -22,7 +22,7 @@ class SearchReport(Report):
 
     def print(self, console: Console) -> None:
         """A table a phase, then the goals."""
-        console.print(f"[bold]{self.bench}[/bold]  " + ", ".join(f"{k} {v}" for k, v in self.config.items()))
+        self.print_heading(console)
         for title, phase in phases(self.results):
             floor = phase["unfiltered"]
             console.print(
@@ -30,11 +30,7 @@ class SearchReport(Report):
                 f"recall {floor['recall']:g}, p50 {floor['p50_ms']:g}, p95 {floor['p95_ms']:g} ms"
             )
             console.print(_table(phase))
-        for goal in self.goals:
-            verdict = "[green]kept[/green]" if goal.ok else "[red]missed[/red]"
-            console.print(
-                f"{goal.name}: {goal.value:g} (goal {'>=' if goal.at_least else '<='} {goal.limit:g}) {verdict}"
-            )
+        self.print_goals(console)
 
 
 def phases(measured: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

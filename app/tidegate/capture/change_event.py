@@ -104,11 +104,19 @@ def decode(key: str | None, value: str | None) -> StreamEvent | None:
     """
     if value is None:
         return None
+    return event_of(parsed(key), parsed(value))
+
+
+def parsed(text: str | None) -> Any:
+    """The JSON of a key or a value; numbers with a fraction stay texts.
+
+    Raises:
+        UndecodableEvent: it is no JSON, or nested too deep.
+    """
     try:
-        bodies = [None if text is None else json.loads(text, parse_float=str) for text in (key, value)]
+        return None if text is None else json.loads(text, parse_float=str)
     except (ValueError, RecursionError) as error:
         raise _undecodable(error) from None
-    return event_of(*bodies)
 
 
 def event_of(key: Any, body: Any) -> StreamEvent | None:

@@ -101,12 +101,8 @@ def _key(key: Any, *, escaped: bool) -> Any:
 
 
 def _json(text: bytes | None) -> Any:
-    """The JSON of a key or a value; numbers with a fraction stay texts."""
-    if text is None:
-        return None
+    """See change_event.parsed."""
     try:
-        return json.loads(text.decode(), parse_float=str)
+        return change_event.parsed(None if text is None else text.decode())
     except UnicodeDecodeError:
         raise UndecodableEvent("not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise UndecodableEvent(f"event is not in Debezium's format: {type(error).__name__}: {error}") from None

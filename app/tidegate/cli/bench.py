@@ -1,7 +1,7 @@
 """Benchmarks."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,6 +9,9 @@ from tidegate import console
 from tidegate.cli.options import Json
 from tidegate.cli.program import bench_app
 from tidegate.errors import UsageError
+
+if TYPE_CHECKING:
+    from tidegate.bench.report import Report
 
 BenchDsn = Annotated[
     str | None,
@@ -20,6 +23,10 @@ BenchDsn = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(envvar="TIDEGATE_BENCH_SEED", help="Makes the texts; the same ones for a number.")]
+
+
+def _show(report: "Report", json_: bool) -> None:
+    console.print_json(report.as_json()) if json_ else report.print(console.out)
 
 
 @bench_app.command("freshness")
@@ -43,7 +50,7 @@ def bench_freshness(
     from tidegate.bench.freshness import Freshness
 
     report = Freshness(samples=samples, rows=rows, warm_up=warm_up, seed=seed, dsn=dsn, via=via).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("backfill")
@@ -65,7 +72,7 @@ def bench_backfill(
     from tidegate.bench.backfill import Backfill
 
     report = Backfill(rows=rows, floor_rows=floor_rows, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("govern")
@@ -84,7 +91,7 @@ def bench_govern(
     from tidegate.bench.govern import Govern
 
     report = Govern(contracts=contracts, chunks=chunks, applies=applies, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("throughput")
@@ -105,7 +112,7 @@ def bench_throughput(
     from tidegate.bench.throughput import Throughput
 
     report = Throughput(changes=changes, rows=rows, workers=tuple(workers or (1, 2, 4)), seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("carry")
@@ -122,7 +129,7 @@ def bench_carry(
     from tidegate.bench.carry import Carry
 
     report = Carry(rows=rows, rounds=rounds, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("kills")
@@ -136,7 +143,7 @@ def bench_kills(
     from tidegate.bench.kills import Kills
 
     report = Kills(kills=kills, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("search")
@@ -177,7 +184,7 @@ def bench_search(
     report = Search(
         texts=texts, vectors=vectors, queries=queries, updates=updates, seed=seed, cache=cache, keep=keep, dsn=dsn
     ).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("paths")
@@ -196,7 +203,7 @@ def bench_paths(
     from tidegate.bench.paths import Paths
 
     report = Paths(rows=rows, queries=queries, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("hybrid")
@@ -219,7 +226,7 @@ def bench_hybrid(
     from tidegate.bench.hybrid import Hybrid
 
     report = Hybrid(data=data, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("cost")
@@ -238,7 +245,7 @@ def bench_cost(
     from tidegate.bench.cost import Cost
 
     report = Cost(changes=changes, documents=documents, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("mixed")
@@ -262,7 +269,7 @@ def bench_mixed(
     from tidegate.bench.mixed import Mixed
 
     report = Mixed(rows=rows, seconds=seconds, per_s=per_s, settle_s=settle_s, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
 
 
 @bench_app.command("model-switch")
@@ -281,4 +288,4 @@ def bench_model_switch(
     from tidegate.bench.model_switch import ModelSwitch
 
     report = ModelSwitch(chunks=chunks, changes_per_s=changes_per_s, seed=seed, dsn=dsn).run()
-    console.print_json(report.as_json()) if json_ else report.print(console.out)
+    _show(report, json_)
