@@ -98,21 +98,20 @@ class ProcessHistory(History):
         self.held.deeds[deed] += 1
         self.pages.log.append(" ".join(map(str, (deed, *details))))
 
-    def pick(self, place: int) -> int | None:
-        """One of the places where a process runs."""
-        places = [number for number, program in enumerate(self.held.running) if program]
-        return places[place % len(places)] if places else None
+    def pick(self, place: int) -> tuple[int, Program] | None:
+        """One of the processes that run, and its place."""
+        running = [(number, program) for number, program in enumerate(self.held.running) if program]
+        return running[place % len(running)] if running else None
 
     @rule(place=places, moment=moments, again=st.booleans())
     def kill(self, place: int, moment: float, again: bool) -> None:
         """kill -9, a moment after the last change; another one is started at once, or later."""
-        number = self.pick(place)
-        if number is None:
+        picked = self.pick(place)
+        if picked is None:
             return
+        number, program = picked
         time.sleep(moment)
         self.note("kill -9", number)
-        program = self.held.running[number]
-        assert program is not None
         program.require()
         program.kill()
         self.held.running[number] = self.held.start() if again else None
@@ -120,13 +119,12 @@ class ProcessHistory(History):
     @rule(place=places, moment=moments)
     def end(self, place: int, moment: float) -> None:
         """SIGTERM, and another one."""
-        number = self.pick(place)
-        if number is None:
+        picked = self.pick(place)
+        if picked is None:
             return
+        number, program = picked
         time.sleep(moment)
         self.note("SIGTERM", number)
-        program = self.held.running[number]
-        assert program is not None
         program.end(PATIENCE_S)
         self.held.running[number] = self.held.start()
 
@@ -138,12 +136,11 @@ class ProcessHistory(History):
 
     @rule(place=places, seconds=st.sampled_from([0.2, 1.0]))
     def pause(self, place: int, seconds: float) -> None:
-        number = self.pick(place)
-        if number is None:
+        picked = self.pick(place)
+        if picked is None:
             return
+        number, program = picked
         self.note("pause", number)
-        program = self.held.running[number]
-        assert program is not None
         with program.paused():
             time.sleep(seconds)
 
