@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.capture.avro import avro_reader, double_text, float_text
+from tidegate.capture.avro import _same, avro_reader, double_text, float_text
 from tidegate.capture.change_event import UNAVAILABLE, UndecodableEvent
 from tidegate.capture.names import escaped, written
 
@@ -126,3 +126,8 @@ def test_bytes_of_another_schema_are_undecodable(payload: bytes) -> None:
 def test_a_schema_that_is_none(text: str) -> None:
     with pytest.raises(UndecodableEvent, match="no Avro schema"):
         avro_reader(text)
+
+
+def test_a_real_is_its_default_whatever_digits_it_has() -> None:
+    assert _same(0.10000000149011612, 0.1)
+    assert not _same(0.2, 0.1)

@@ -14,6 +14,7 @@ from tidegate.capture.change_event import (
     TableScanned,
     UndecodableEvent,
     decode,
+    event_of,
 )
 from tidegate.capture.position import Lsn, Position
 
@@ -159,3 +160,17 @@ def test_what_is_not_in_the_format_is_refused_without_its_values(key: str, value
     assert SECRET not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize("moment", [2**58, -(2**62)])
+def test_a_moment_out_of_range_is_undecodable(moment: int) -> None:
+    value = {"op": "c", "before": None, "after": {"id": 1},
+             "source": {"ts_us": moment, "sequence": "[\"1\", \"2\"]", "schema": "a", "table": "b"}}  # fmt: skip
+    with pytest.raises(UndecodableEvent, match="OverflowError"):
+        event_of({"id": 1}, value)
+
+
+def test_what_is_nested_too_deep_is_undecodable() -> None:
+    deep = "[" * 200_000 + "]" * 200_000
+    with pytest.raises(UndecodableEvent, match="RecursionError"):
+        decode(json.dumps({"id": 1}), deep)
