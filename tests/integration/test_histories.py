@@ -125,7 +125,8 @@ class Histories(History):
             self.world.tide.dsn, self.world.tide.settings, QuickModels(self.model), self.acknowledgements
         )
         self.worker.start()
-        self.first = self.at
+        self.handed: list[int] = []
+        """For each number that the worker was handed: the event at which another goes on if this one is not done."""
 
     # What delivers and indexes.
 
@@ -139,6 +140,7 @@ class Histories(History):
 
     def hand_over(self, count: int) -> None:
         events = self.world.events[self.at : self.at + count]
+        self.handed += range(self.at, self.at + len(events))
         self.at += len(events)
         own = [event for event in events if not isinstance(event, ChangeEvent) or event.schema == "team"]
         self.log.append("deliver " + "; ".join(str(event)[:200] for event in own))
@@ -156,6 +158,7 @@ class Histories(History):
         """Another worker gets what was not acknowledged, and the last `back` changes before it. The old one loses what
         it holds; or it is held up, and goes on with it when all others are done."""
         done = self.acknowledgements._low
+        again = self.handed[done] if done < len(self.handed) else self.at
         self.log.append(f"crash {back} {as_zombie}")
         if as_zombie:
             self.model.away = True
@@ -164,7 +167,6 @@ class Histories(History):
             self.zombies.append((self.worker, self.model, self.acknowledgements))
         else:
             self.worker.stop()
-        again = self.first + done
         own = [n for n in range(self.first_event, again) if getattr(self.world.events[n], "schema", "") == "team"]
         self.at = own[-back] if 0 < back <= len(own) else self.first_event if back else again
         self.start_worker()
@@ -186,6 +188,7 @@ class Histories(History):
 
     def again(self, event: ChangeEvent) -> None:
         self.log.append("late " + str(event)[:200])
+        self.handed.append(self.at)
         self.worker.receive([(self.acknowledgements.open(), event)])
         self.settle()
 
@@ -230,7 +233,7 @@ class Histories(History):
                 break
             assert time.monotonic() < deadline, (
                 f"not drained: product {state}, {self.acknowledgements.outstanding} of "
-                f"{len(self.world.events) - self.first} events unfinished, engine at {self.world.seen:X}, "
+                f"{len(self.handed)} events unfinished, engine at {self.world.seen:X}, "
                 f"{self.world.tide.rows('SELECT * FROM tidegate.watermark')}"
             )
             time.sleep(0.01)
