@@ -25,6 +25,11 @@ FROM tidegate.dead_letter d LEFT JOIN tidegate.product p USING (product_id)
 WHERE (%(product)s::text IS NULL OR p.product = %(product)s)
 ORDER BY d.dead_letter_id;
 
+-- dead_letters_absent --
+SELECT n.id FROM unnest(%(ids)s::bigint[]) AS n (id)
+WHERE NOT EXISTS (SELECT FROM tidegate.dead_letter d LEFT JOIN tidegate.product p USING (product_id)
+                  WHERE d.dead_letter_id = n.id AND (%(product)s::text IS NULL OR p.product = %(product)s));
+
 -- dead_letters_retry --
 UPDATE tidegate.dead_letter d SET retry_at = clock_timestamp()
 FROM tidegate.product p

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tidegate.cli import app
 from tidegate.errors import UsageError
-from tidegate.govern.explain import NotExplained, parse_key
+from tidegate.govern.explain import parse_key
 
 TENANT = {"id": "tenant", "effect": "require", "when": "row.price = user.budget"}
 DEAR = {"id": "dear", "effect": "deny", "to": ["note_reader"], "when": "row.price > 100"}
@@ -309,7 +309,7 @@ class TestTheCommandLine:
             (["--as", "postgres", "team.none"], 'product "team.none" is not published'),
             (["--as", "postgres", "team.note", "--key", "x=1"], "does not fit product"),
         ):
-            with pytest.raises(NotExplained, match=message):
+            with pytest.raises(UsageError, match=message):
                 self.run(published, "explain-access", *given)
 
     def test_who_can_see(self, published: World) -> None:

@@ -9,7 +9,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, OneProduct, Slot, control, given_dsn, load_settings, stop_event
 from tidegate.cli.program import app, complain, exit_code, letters_app
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName
 
 
 @app.command()
@@ -92,7 +92,7 @@ def recover_slot_command(
     with control(dsn) as connection, ExitStack() as stack:
         found = sources(load_settings(slot=slot), given_dsn(dsn), connection.info.dbname).get(source or "")
         if found is None:
-            raise UsageError(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
+            raise UnknownName(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
         there = stack.enter_context(connect(found.dsn)) if source else None
         recover_slot(connection, found.slot, found.name, there)
     if source:
@@ -108,7 +108,7 @@ def letters_list(
     json_: Json = False,
 ) -> None:
     """Parked rows with their reasons."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import list_dead_letters
 
     with control(dsn) as connection:
@@ -130,7 +130,7 @@ def letters_retry(
     product: OneProduct = None,
 ) -> None:
     """Let the worker read these rows from the source and index them again."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import retry_dead_letters
 
     with control(dsn) as connection:
@@ -146,7 +146,7 @@ def letters_drop(
     product: OneProduct = None,
 ) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import drop_dead_letters
 
     with control(dsn) as connection:

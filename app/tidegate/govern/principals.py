@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tidegate.contract.finding import did_you_mean
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
+from tidegate.govern.named import require_roles
 from tidegate.sql import queries
 
 _ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -50,9 +52,9 @@ def set_attributes(connection: Connection, principal: str, attributes: Mapping[s
     """Replaces the values of these attributes.
 
     Raises:
-        UsageError: there is no role of this name.
+        UnknownName: there is no role of this name.
     """
-    _require_role(connection, principal)
+    require_roles(connection, [principal], " LOGIN")
     with connection.transaction():
         for name, values in attributes.items():
             connection.execute(
@@ -62,7 +64,19 @@ def set_attributes(connection: Connection, principal: str, attributes: Mapping[s
 
 
 def unset_attributes(connection: Connection, principal: str, names: Sequence[str]) -> int:
-    """Removes attributes; all of them where none is named. Returns how many there were."""
+    """Removes attributes; all of them where none is named. Returns how many there were.
+
+    Raises:
+        UnknownName: no role of this name, and none that is gone, or it has no such attribute; nothing was removed.
+    """
+    known = next((one for one in list_principals(connection) if one.principal == principal), None)
+    own = known.attributes if known else {}
+    if known is None:
+        require_roles(connection, [principal], " LOGIN")
+    for name in names:
+        if name not in own:
+            has = f"it has {', '.join(own)}" if own else "it has none of its own"
+            raise UnknownName(f'role "{principal}" has no attribute "{name}"{did_you_mean(name, own)}; {has}')
     parameters = {"principal": principal, "attributes": list(names)}
     return connection.execute(queries("principal_attributes")["unset"], parameters).rowcount
 
@@ -77,9 +91,9 @@ def show_attributes(connection: Connection, principal: str) -> dict[str, dict[st
     """Own and inherited values: `{"regions": {"own": [...]}, "tenant": {"from support": [...]}}`.
 
     Raises:
-        UsageError: there is no role of this name.
+        UnknownName: there is no role of this name.
     """
-    _require_role(connection, principal)
+    require_roles(connection, [principal], " LOGIN")
     rows = connection.execute(queries("principal_attributes")["show"], {"principal": principal}).fetchall()
     shown: dict[str, dict[str, list[str]]] = {}
     for attribute, origin, values in rows:
@@ -93,8 +107,3 @@ def list_principals(connection: Connection) -> list[Principal]:
     for name, kind, attribute, values in connection.execute(queries("principal_attributes")["list"]):
         found.setdefault(name, Principal(name, kind, {})).attributes[attribute] = values
     return list(found.values())
-
-
-def _require_role(connection: Connection, principal: str) -> None:
-    if connection.execute(queries("govern")["role_exists"], {"roles": [principal]}).fetchone() is None:
-        raise UsageError(f'there is no role "{principal}"; create it first: CREATE ROLE "{principal}" LOGIN')
