@@ -158,7 +158,8 @@ def test_dead_letters(way: Command, running: Running, database: str) -> None:
 
 
 def test_principals(way: Command, running: Running) -> None:
-    way.ok("principal", "set", "note_reader", "team=a,b\\,c", "empty=")
+    told = way.ok("principal", "set", "note_reader", "team=a,b\\,c", "empty=")
+    assert (told.out, told.err.splitlines()[0]) == ("", "note_reader has team=a,b\\,c empty=")
     shown = json.loads(way.ok("principal", "show", "accept_alice", "--json").out)
     assert shown == {
         "regions": {"own": ["EU"]},

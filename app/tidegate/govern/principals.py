@@ -24,10 +24,7 @@ class Principal:
     @property
     def sentence(self) -> str:
         """For people; the attributes as `principal set` takes them."""
-        shown = " ".join(
-            f"{name}={','.join(value.replace(',', chr(92) + ',') for value in values)}"
-            for name, values in self.attributes.items()
-        )
+        shown = as_assignments(self.attributes)
         kind = "its role is gone, nobody has these" if self.kind == "gone" else self.kind
         return f"{self.principal} ({kind}): {shown}"
 
@@ -46,6 +43,14 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, list[str]]:
         values = [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)] if text else []
         parsed[name] = values
     return parsed
+
+
+def as_assignments(attributes: Mapping[str, Sequence[str]]) -> str:
+    """The same as `parse_assignments` reads them, in one line."""
+    return " ".join(
+        f"{name}={','.join(value.replace(',', chr(92) + ',') for value in values)}"
+        for name, values in attributes.items()
+    )
 
 
 def set_attributes(connection: Connection, principal: str, attributes: Mapping[str, Sequence[str]]) -> None:
