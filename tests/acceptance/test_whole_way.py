@@ -1,12 +1,14 @@
 """The whole way through the command line: one database, one `run`, and people who ask it."""
 
 import json
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.acceptance.conftest import Command, Running, start_run
+from tests.acceptance.conftest import COMMAND, Command, Running, start_run
 from tests.conftest import SIMPLE_CONTRACT, wait_until
 
 from tidegate.database import connect
@@ -195,6 +197,19 @@ def test_unknown_roles_and_products(way: Command, running: Running) -> None:
         assert (done.code, done.out) == (2, "")
         assert 'role "accept_nobody" may not use tidegate' in done.err
     assert way("search", " ", "--as", "accept_alice").code == 2
+
+
+def test_a_second_run_says_at_once_for_whom_it_waits(way: Command, running: Running) -> None:
+    waits = b'waits for the replication slot, which another "tidegate run" on this database has'
+    with subprocess.Popen(
+        [str(COMMAND), "run"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=way.folder, env=way.environ()
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = next((line.decode() for line in process.stderr if waits in line), "nothing of it until it gave up")
+        finally:
+            process.kill()
+    assert re.search(r"used_by=server process \d+, from \S+ since 20", said), said
 
 
 def test_filters_words_and_similar_rows(way: Command, running: Running, database: str) -> None:
