@@ -224,7 +224,8 @@ def test_filters_words_and_similar_rows(way: Command, running: Running, database
     assert keys("search", "overseas", "--mode", "hybrid")[0] == 2
     assert 2 not in keys("similar", "team.note", "2")
     wrong = way("search", "refunds", "--as", "accept_bob", "--where", "secret=x")
-    assert (wrong.code, "It offers: region (text), price (numeric)" in wrong.err) == (2, True)
+    assert (wrong.code, "It offers: region (text), price (numeric). To offer" in wrong.err) == (2, True)
+    assert "give its column tags: [filter] in the contract" in wrong.err
     assert way("similar", "team.note", "987654", "--as", "accept_bob").code == 1
     explained = way.ok("search", "refunds", "-k", "1", "--explain", "--as", "accept_bob").out
     with connect(database, role="accept_bob") as bob:
