@@ -6,7 +6,8 @@ SELECT p.product, p.contract_version, p.state, p.state_reason, p.model,
        f.changes, f.p50_ms, f.p95_ms, f.p99_ms, f.sla_ms, f.sla_percentile, f.share_within_sla, f.within_sla,
        f.as_of, f.watermark::text,
        (SELECT greatest(c.reltuples, 0)::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.source_server = '' AND n.nspname = p.source_schema AND c.relname = p.source_table) AS source_rows_estimate
+        WHERE p.source_server = '' AND n.nspname = p.source_schema AND c.relname = p.source_table) AS source_rows_estimate,
+       p.source_server AS source, extract(epoch FROM clock_timestamp() - f.as_of)::float8 AS age_s
 FROM tidegate.product p
 JOIN tidegate.freshness f USING (product)
 ORDER BY p.product;

@@ -8,7 +8,7 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, OneProduct, Slot, control, given_dsn, load_settings, stop_event
-from tidegate.cli.program import app, complain, exit_code, letters_app
+from tidegate.cli.program import EXIT_FAILED, app, complain, exit_code, letters_app
 from tidegate.errors import TidegateError, UnknownName
 
 
@@ -39,10 +39,23 @@ def run(dsn: Dsn = None, slot: Slot = None) -> None:
 
 
 @app.command()
-def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
-    """Products, rows, chunks, watermark, freshness against the SLA, dead letters."""
+def status(
+    dsn: Dsn = None,
+    slot: Slot = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", envvar="TIDEGATE_CHECK", help="Exit 1 when something needs attention, and name it."),
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Products, rows, chunks, watermark, freshness against the SLA, dead letters.
+
+    With --check, exit 1 when nothing reads the changes, a product is suspended, misses its SLA, is far behind or has
+    dead letters, or a worker, source or connector is in trouble: a line each on stderr; in JSON, `attention`.
+    """
     from tidegate.capture.slot import default_slot
     from tidegate.connectors import connector_states
+    from tidegate.observe.attention import attention
     from tidegate.observe.fleet import fleet_status
     from tidegate.observe.status import capture_status, product_status
 
@@ -52,6 +65,7 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
         products = product_status(connection)
         fleet = fleet_status(connection)
         connectors = connector_states(connection, settings)
+    found = attention(capture, products, fleet, connectors, settings.heartbeat_ms / 1000)
     if json_:
         console.print_json(
             {
@@ -61,14 +75,22 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
                 "partitions": fleet.partitions,
                 "sources": fleet.sources,
                 "connectors": connectors,
+                "attention": found,
             }
         )
+    else:
+        console.print_status(capture, products)
+        console.print_fleet(fleet)
+        for name, state in connectors.items():
+            line = state if isinstance(state, str) else console.connector_line(name, state)
+            console.out.print(console.escape(line))
+    if not check:
         return
-    console.print_status(capture, products)
-    console.print_fleet(fleet)
-    for name, state in connectors.items():
-        line = state if isinstance(state, str) else console.connector_line(name, state)
-        console.out.print(console.escape(line))
+    for sentence in found:
+        console.err.print(console.escape(f"needs attention: {sentence}"))
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+    console.err.print("nothing needs attention")
 
 
 @app.command("recover-slot")
