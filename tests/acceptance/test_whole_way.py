@@ -285,6 +285,15 @@ def test_sigint_and_sigterm_end_run_with_0_and_nothing_is_lost(way: Command, run
         assert (checked.code, "team.note" in checked.out) == (1, True)
         assert 'not active, nothing reads changes; start "tidegate run"' in checked.err
         assert way.ok("status").err == ""
+        admin.execute("UPDATE tidegate.watermark SET as_of = as_of - interval '12 minutes'")
+        for arguments in (["search", "museum"], ["similar", "team.note", "2"], ["ask", "refunds"]):
+            done = way.ok(*arguments, "--as", "accept_bob", "--json")
+            assert re.fullmatch(
+                r"product team.note: the index is as of 20\S+ \S+Z, \d+ min ago: no worker is running; "
+                r'start "tidegate run" \(or see "tidegate status"\)\n',
+                done.err,
+            ), done
+            json.loads(done.out)
         admin.execute("INSERT INTO team.note (id, title) VALUES (102, 'while nothing ran')")
         again = start_run(way)
         try:

@@ -9,12 +9,10 @@ from tidegate.count import counted
 from tidegate.observe.fleet import FleetStatus
 from tidegate.observe.status import CaptureStatus, ProductStatus
 from tidegate.query.duration import spoken
+from tidegate.query.recency import CLEARLY
 
 if TYPE_CHECKING:
     from tidegate.capture.connect import ConnectorState
-
-CLEARLY_S = 60.0
-"""How much older than its SLA an index may be before that is worth a word: restarts and bursts are shorter."""
 
 
 def attention(
@@ -59,7 +57,7 @@ def _capture(capture: CaptureStatus, products: Sequence[ProductStatus], fleet: F
 def _product(product: ProductStatus, idle_s: float) -> Iterator[str]:
     if product.state == "suspended":
         yield f"product {product.product} is suspended: {product.state_reason}"
-    elif product.age_s is not None and product.age_s > (product.sla_ms or 0) / 1000 + idle_s + CLEARLY_S:
+    elif product.age_s is not None and product.age_s > (product.sla_ms or 0) / 1000 + idle_s + CLEARLY.total_seconds():
         yield f"product {product.product} is as of {spoken(timedelta(seconds=product.age_s))} ago"
     if product.within_sla is False:
         share = f" ({product.share_within_sla:.1%} within)" if product.share_within_sla is not None else ""
