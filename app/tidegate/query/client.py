@@ -53,6 +53,8 @@ class Client(Surface):
     ) -> list[Hit]:
         """The k rows that fit the question best, of those that the caller may see, best first.
 
+        A hit's `committed_at` is the commit of the change that it shows; of a backfilled row, when it was read (see Hit).
+
         Args:
             k: 1 to 10,000.
             products: `domain.table`; None: all that are offered to the caller.
