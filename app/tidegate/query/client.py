@@ -180,7 +180,8 @@ class Client(Surface):
     ) -> Answer | Stream[Answer]:
         """An answer from the k nearest rows that the caller may see, with citations, `as_of` and `not_found`.
 
-        By the language model of TIDEGATE_LLM where one is set, else extracted word for word.
+        By the language model of TIDEGATE_LLM where one is set, else extracted word for word: each part of the question
+        from the k rows nearest to that part. What only repeats the question, or asks itself, is no answer.
 
         Args:
             stream: gives the text piece by piece, as it comes, and at the end the answer as `answer`. Nothing comes
