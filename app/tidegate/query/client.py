@@ -53,7 +53,7 @@ class Client(Surface):
     ) -> list[Hit]:
         """The k rows that fit the question best, of those that the caller may see, best first.
 
-        A hit's `committed_at` is the commit of the change that it shows; of a backfilled row, when it was read (see Hit).
+        A hit's `committed_at` is the commit of the change that it shows; of a backfilled row, when it was read.
 
         Args:
             k: 1 to 10,000.
