@@ -41,7 +41,7 @@ class Command:
         dsn = {"TIDEGATE_DSN": self.dsn} if self.dsn else {}
         return kept | {"HOME": str(self.folder)} | dsn | self.environment | extra
 
-    def __call__(self, *arguments: str, timeout: float = 60, **extra: str) -> Result:
+    def __call__(self, *arguments: str, timeout: float = 300, **extra: str) -> Result:
         done = subprocess.run(
             [str(COMMAND), *arguments],
             capture_output=True, text=True, timeout=timeout, cwd=self.folder, env=self.environ(**extra), check=False,
@@ -50,7 +50,7 @@ class Command:
         assert "Traceback" not in done.stderr, done.stderr
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def ok(self, *arguments: str, timeout: float = 60, **extra: str) -> Result:
+    def ok(self, *arguments: str, timeout: float = 300, **extra: str) -> Result:
         done = self(*arguments, timeout=timeout, **extra)
         assert done.code == 0, done
         return done
@@ -71,7 +71,7 @@ class Running:
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(200)
 
 
 def start_run(command: Command) -> Running:

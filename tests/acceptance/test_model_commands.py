@@ -24,7 +24,6 @@ def status(command: Command) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 @needs_litellm
-@pytest.mark.timeout(240)
 def test_a_model_is_changed_while_it_runs(
     tmp_path: Path,
     bare: str,

@@ -98,7 +98,7 @@ def test_apply_and_ask(tmp_path: Path, bare: str, provider: str) -> None:
     command = Command(tmp_path, bare, keys)
     (tmp_path / "note.odcs.yaml").write_text(SIMPLE_CONTRACT.replace("local/all-minilm-l6-v2", "openai/test-embedding"))
     command.ok("init")
-    command.ok("apply", "note.odcs.yaml", timeout=120)
+    command.ok("apply", "note.odcs.yaml", timeout=300)
     assert [path for path, _ in Provider.calls] == ["/v1/embeddings"]
     with connect(bare) as admin:
         admin.execute("INSERT INTO team.note (id, title) VALUES (1, 'refunds')")
@@ -118,7 +118,7 @@ def test_apply_and_ask(tmp_path: Path, bare: str, provider: str) -> None:
                 "--llm",
                 "openai/test-chat",
                 "--json",
-                timeout=120,
+                timeout=300,
             )
             answer = json.loads(done.out)
             assert answer["text"] == "Refunds take 14 days [1], they say ."
@@ -131,7 +131,7 @@ def test_apply_and_ask(tmp_path: Path, bare: str, provider: str) -> None:
             assert "A refund takes 14 days." in body["messages"][-1]["content"]
             streamed = command.ok(
                 "ask", "how long does a refund take", "--as", "accept_remote", "--llm", "openai/test-chat", "--stream",
-                timeout=120,
+                timeout=300,
             )  # fmt: skip
             assert Provider.calls[-1][1]["stream"] is True
             assert streamed.out.splitlines()[0] == "Refunds take 14 days [1], they say ."

@@ -103,7 +103,7 @@ def test_a_new_row_is_found_and_a_deleted_one_is_not(way: Command, running: Runn
             ("DELETE FROM team.note WHERE id = 9", False),
         ):
             admin.execute(statement)  # type: ignore[arg-type]
-            assert admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s')").fetchone() == (True,)
+            assert admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '120s')").fetchone() == (True,)
             done = way.ok("search", "name of the cat", "--as", "accept_alice", "-k", "1")
             assert ("Schrödinger [bold]" in done.out) is expected
 
@@ -148,7 +148,7 @@ def test_an_administrator_needs_no_superuser(way: Command, running: Running, dat
 def test_dead_letters(way: Command, running: Running, database: str) -> None:
     with connect(database) as admin:
         admin.execute("INSERT INTO team.note (id, title) VALUES (66, repeat('too long ', 200000))")
-        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s')")
+        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '120s')")
         (letter,) = json.loads(way.ok("dead-letters", "list", "--json").out)
         assert (letter["product"], letter["key"], letter["kind"]) == ("team.note", {"id": 66}, "document")
         shown = way.ok("dead-letters", "list", "--product", "team.note").out
@@ -156,13 +156,13 @@ def test_dead_letters(way: Command, running: Running, database: str) -> None:
         assert "too long too" not in shown
         assert "too long too" not in running.err()
         admin.execute("UPDATE team.note SET title = 'short' WHERE id = 66")
-        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s')")
+        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '120s')")
         assert json.loads(way.ok("dead-letters", "list", "--json").out) == []
         assert "no dead letters" in way.ok("dead-letters", "list").err
         assert "no dead letter 12345" in way("dead-letters", "retry", "12345").err
         assert way.ok("dead-letters", "drop").err.startswith("0 ")
         admin.execute("DELETE FROM team.note WHERE id = 66")
-        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s')")
+        admin.execute("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '120s')")
 
 
 def test_principals(way: Command, running: Running) -> None:

@@ -34,7 +34,7 @@ class Program:
     def kill(self) -> None:
         """As kill -9 does."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
     def end(self, timeout: float) -> None:
         """As SIGTERM does: in order, unless it has hardly begun."""

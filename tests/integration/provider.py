@@ -1,11 +1,10 @@
 """An OpenAI-compatible server on the loopback interface: says what it is told to, and keeps what it was asked."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 
@@ -15,7 +14,7 @@ class Provider(ThreadingHTTPServer):
     Attributes:
         reply: what it says; streamed word by word.
         status: other than 200: an error.
-        delay_s: before it says anything.
+        delay_s: before it says anything, unless `hurry` is set.
         breaks_after: pieces of a stream after which the connection breaks.
         asked: the requests.
     """
@@ -28,6 +27,7 @@ class Provider(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[dict[str, Any]] = []
+        self.hurry = Event()
 
     @property
     def base(self) -> str:
@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)
-        time.sleep(self.server.delay_s)
+        self.server.hurry.wait(self.server.delay_s)
         if self.server.status != 200:
             message = f"told so: {body['messages'][-1]['content']}"
             self._send(self.server.status, "application/json", json.dumps({"error": {"message": message}}))
@@ -100,5 +100,6 @@ def provider() -> Iterator[Provider]:
         thread = Thread(target=held.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield held
+        held.hurry.set()
         held.shutdown()
         thread.join()

@@ -173,14 +173,14 @@ def test_a_failure_names_the_model_and_not_the_text(opened: Open, chat: Provider
 
 
 def test_a_slow_model_is_not_waited_for(opened: Open, chat: Provider) -> None:
-    chat.delay_s = 2.0
+    chat.delay_s = 100.0
     client = opened(llm_timeout_s=0.3)
     client.search(QUESTION)
     for call in (client.ask, client.read):
         began = time.monotonic()
         with pytest.raises(ModelUnavailable):
             call(QUESTION)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 40  # of the default's 60 s; litellm's import is in it
 
 
 def test_a_stream_that_breaks_says_so(opened: Open, chat: Provider) -> None:
@@ -202,11 +202,14 @@ def test_a_stream_may_be_left(notes: Notes, chat: Provider) -> None:
         async with AsyncClient(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
             async with tg.ask(QUESTION, stream=True) as pieces:
                 assert await anext(pieces) == "Refunds take 14 days [1]"
+            chat.delay_s = 50.0
+            asked = len(chat.asked)
             slow = asyncio.create_task(tg.ask(QUESTION))  # type: ignore[arg-type]
-            chat.delay_s = 1.0
-            await asyncio.sleep(0.3)
+            while len(chat.asked) == asked:
+                await asyncio.sleep(0.01)
             slow.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await slow
+            chat.hurry.set()  # its thread still waits
 
     asyncio.run(left())

@@ -37,10 +37,11 @@ def notes(tide: Tide) -> WatchedModel:
 
 def spend(tide: Tide, tokens: int) -> None:
     """As another worker would have counted it; a negative number gives it back."""
-    before = tide.one("SELECT count(*) FROM tidegate.cost_bucket")
-    wait_until(lambda: tide.one("SELECT count(*) FROM tidegate.cost_bucket") > 0, 5, f"figures are written ({before})")
+    wait_until(lambda: tide.one("SELECT count(*) FROM tidegate.cost_bucket") > 0, 5, "figures are written")
     tide.admin.execute("UPDATE tidegate.cost_bucket SET tokens = tokens + %s", [tokens])
-    tide.admin.execute("SELECT pg_sleep(1.5)")  # it is read once a second
+    budgets = tide.pipelines[-1]._worker._figures.budgets
+    spent = "SELECT sum(tokens) FROM tidegate.cost_bucket"
+    wait_until(lambda: budgets._spent.get("team.note") == tide.one(spent), 10, "the worker has read it")
 
 
 def state(tide: Tide) -> list[tuple[Any, ...]]:

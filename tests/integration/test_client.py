@@ -322,11 +322,14 @@ class TestRecency:
         notes.watermark("0s")
         assert len(tg.search(QUESTION, after="0/1")) == 3
         lsn = notes.tide.one("SELECT (pg_current_wal_insert_lsn() + 100000000::numeric)::text")
-        began = time.monotonic()
-        with pytest.raises(NotIndexedYet, match=rf"up to {lsn} is in the index .* after 200 ms") as caught:
-            tg.search(QUESTION, after=lsn, wait="200ms")
-        assert 0.2 <= time.monotonic() - began < 2
-        assert caught.value.lsn == lsn
+        waited = []
+        while not waited or (min(waited) >= 2 and len(waited) < 10):  # the default, or a machine that is busy
+            began = time.monotonic()
+            with pytest.raises(NotIndexedYet, match=rf"up to {lsn} is in the index .* after 200 ms") as caught:
+                tg.search(QUESTION, after=lsn, wait="200ms")
+            waited.append(time.monotonic() - began)
+            assert caught.value.lsn == lsn
+        assert 0.2 <= min(waited) < 2
 
         def later() -> None:
             time.sleep(0.3)
@@ -448,54 +451,55 @@ def test_many_at_once(kind: type, notes: Notes) -> None:
 
 
 def test_the_loop_goes_on_while_the_database_and_the_model_work(notes: Notes) -> None:
-    async def ticks() -> int:
-        count = 0
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ 'wait_for' AND pid <> pg_backend_pid()"
+
+    async def ticks() -> None:
         settings = Settings(_env_file=None)
         async with AsyncClient(notes.reader(), settings, embedders=notes.tide.embedders) as tg:
             with pytest.raises(UsageError, match="open already"):
                 await tg.__aenter__()
             notes.watermark("0s")
-            task = asyncio.create_task(tg.search(QUESTION, after="FFFF/0", wait="500ms"))
-            while not task.done():
-                count += 1
-                await asyncio.sleep(0.01)
             with pytest.raises(NotIndexedYet):
-                await task
+                await tg.search(QUESTION, after="FFFF/0", wait="100ms")
             waiting = asyncio.create_task(tg.search(QUESTION, after="FFFF/0", wait="60s"))
-            await asyncio.sleep(0.2)
+            while not waiting.done() and not notes.tide.one(waits):
+                await asyncio.sleep(0.01)
+            for _ in range(10):
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+            assert notes.tide.one(waits) == 1
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             assert ids(await tg.search(QUESTION)) == [1, 3, 2]
         with pytest.raises(UsageError, match="async with"):
             await tg.search(QUESTION)
-        return count
 
-    assert asyncio.run(ticks()) > 10
+    asyncio.run(ticks())
 
 
 def test_the_loop_goes_on_while_a_model_works(notes: Notes) -> None:
-    worked: list[float] = []
+    ticked = threading.Event()
+    seen: list[bool] = []
 
     class Slow(Embedders):
         def of(self, model: str):  # type: ignore[no-untyped-def]
-            worked.append(time.monotonic())
-            time.sleep(0.3)
-            worked.append(time.monotonic())
+            ticked.clear()
+            seen.append(ticked.wait(30))
             return notes.tide.embedders.of(model)
 
-    async def ticks() -> list[float]:
-        moments, settings = [], Settings(_env_file=None)
+    async def ticks() -> None:
+        settings = Settings(_env_file=None)
         async with AsyncClient(notes.reader(), settings, embedders=Slow(settings)) as tg:
             task = asyncio.create_task(tg.search(QUESTION))
             while not task.done():
-                moments.append(time.monotonic())
+                ticked.set()
                 await asyncio.sleep(0.01)
             assert ids(task.result()) == [1, 3, 2]
-        return moments
 
-    moments = asyncio.run(ticks())
-    assert any(worked[0] < moment < worked[1] for moment in moments)
+    asyncio.run(ticks())
+    assert seen
+    assert all(seen)
 
 
 def test_the_package_offers_both(notes: Notes) -> None:

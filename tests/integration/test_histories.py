@@ -239,6 +239,6 @@ class Histories(History):
             time.sleep(0.01)
 
 
-@pytest.mark.timeout(180 + 5 * HISTORIES)
+@pytest.mark.timeout(600 + 5 * HISTORIES)
 def test_index_is_the_source_after_every_history(world: World) -> None:
     run_histories(lambda failures: Histories(failures, world), HISTORIES, 15)

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
 
-from tidegate.database import connect, register_vectors
+from tidegate.database import Connection, connect, register_vectors
 from tidegate.govern.drift import find_drift
 from tidegate.govern.index_pair import NoSecondIndex
 from tidegate.govern.model_status import model_status
@@ -109,7 +109,7 @@ def test_a_second_index_is_built_and_kept_current(tide: Tide, notes: TwoModels) 
         repair=False,
         anew=True,
         rows_per_s=1e5,
-        patience_s=5,
+        patience_s=120,
         console=Console(quiet=True),
     )
     assert [(one.product, one.ok) for one in checked] == [("team.note", True), (f"team.note@{OTHER}", False)]
@@ -255,7 +255,7 @@ def test_a_switch_waits_for_the_model_and_says_how_far_it_is_behind(tide: Tide, 
         switch(tide.admin, "team.note")
     notes.of(OTHER).away = False
     said: list[str] = []
-    assert switch(tide.admin, "team.note", wait_s=60, told=said.append).model == OTHER
+    assert switch(tide.admin, "team.note", wait_s=120, told=said.append).model == OTHER
     assert [row[0] for row in both(tide)[0]] == [1, 2, 3, 4]
 
 
@@ -268,17 +268,26 @@ def test_a_search_that_runs_long_delays_the_switch_and_nobody_else(tide: Tide, n
         done: list[Any] = []
         thread = threading.Thread(target=lambda: done.append(switch(tide.admin, "team.note")))
         thread.start()
-        slowest = 0.0
-        until = time.monotonic() + 2
-        while time.monotonic() < until:
-            begun = time.perf_counter()
-            other.execute("SELECT FROM rag_team.note")
-            slowest = max(slowest, time.perf_counter() - begun)
+        slowest: list[float] = []
+        # Too long: the switch's doing, always, or that of a busy machine, once.
+        while not slowest or (min(slowest) >= 1.0 and len(slowest) < 8):
+            slowest.append(slowest_read(other, 2))
         assert not done
-        assert slowest < 1.0
+        assert min(slowest) < 1.0
         reader.execute("COMMIT")
         thread.join()
         assert done[0].model == OTHER
+
+
+def slowest_read(connection: Connection, seconds: float) -> float:
+    """Of those within this time, in seconds."""
+    slowest = 0.0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        begun = time.perf_counter()
+        connection.execute("SELECT FROM rag_team.note")
+        slowest = max(slowest, time.perf_counter() - begun)
+    return slowest
 
 
 SEARCH = (
@@ -350,8 +359,11 @@ def test_searches_while_it_is_switched(tide: Tide, notes: TwoModels) -> None:
     for thread in threads:
         thread.start()
     for _ in range(4):
-        switch(tide.admin, "team.note")
-        switch(tide.admin, "team.note", "rollback")
+        for way in ("switch", "rollback"):
+            switch(tide.admin, "team.note", way)
+            # More than were under way: some of them began under this model.
+            enough = len(found) + 7
+            wait_until(lambda enough=enough: len(found) >= enough or errors, 20, "searches")  # type: ignore[misc]
     done.set()
     for thread in threads:
         thread.join()

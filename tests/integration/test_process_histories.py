@@ -95,7 +95,7 @@ def held(embedders: Embedders, tmp_path: Path) -> Iterator[Restarted]:
         pages.connection.close()
 
 
-@pytest.mark.timeout(300 + 60 * HISTORIES)
+@pytest.mark.timeout(600 + 120 * HISTORIES)
 def test_a_run_that_is_killed_under_any_history_loses_nothing(held: Restarted) -> None:
     run_histories(lambda failures: Histories(failures, held), HISTORIES, 12)
     assert held.deeds

@@ -166,7 +166,7 @@ def test_the_command_line(tide: Tide, away: Away, tmp_path: Path) -> None:
     def tidegate(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "tidegate.cli", *arguments]
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == code, done
         return done.stdout + done.stderr

@@ -91,7 +91,7 @@ def follows(tide: Tide) -> None:
     )
 
 
-def verified(tide: Tide, *, repair: bool = False, patience_s: float = 10.0) -> Verification:
+def verified(tide: Tide, *, repair: bool = False, patience_s: float = 120.0) -> Verification:
     quiet = Console(quiet=True)
     (one,) = verify_all(
         tide.dsn, tide.settings, None, repair=repair, anew=True, rows_per_s=1e5, patience_s=patience_s, console=quiet

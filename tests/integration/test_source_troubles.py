@@ -128,7 +128,7 @@ def test_each_trouble_is_named_stops_its_product_alone_and_is_mended_by_apply(se
             search(sea, f"{{team.{name}}}")
         assert f'product "team.{name}" is suspended: {said}' in str(refused.value)
     sea.admin.execute("UPDATE team.calm SET title = 'goes on' WHERE id = 1")
-    assert sea.one("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '20s', '{team.calm}')")
+    assert sea.one("SELECT tidegate.wait_for(pg_current_wal_insert_lsn(), '120s', '{team.calm}')")
     same(sea, "calm")
     assert search(sea, "{team.calm}") == 3
 

@@ -23,7 +23,9 @@ from typing import Protocol
 from tests.kafka import containers, jars
 from tests.kafka.certificate import certificate
 
-_START_S = 60.0
+_START_S = 240.0
+_PORTS = range(20_000, 32_768)
+_given: set[int] = set()
 _USER = "tide"
 _LOG4J = """
 status = error
@@ -80,10 +82,18 @@ plugin.discovery=service_load
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that is free now, and was not given before.
+
+    Not one of those that Linux takes for connections: else one of somebody's could have it while its program is down,
+    and who tries to reach it then may even reach himself.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if port not in _given:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
 
 
 @dataclass
@@ -106,10 +116,10 @@ class Jvm:
             return
         self.process.send_signal(number)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
         self.process = None
 
     def remove(self) -> None:
@@ -255,7 +265,7 @@ def _from_jars(scratch: Path, user: str, quick: bool) -> tuple[Program, Program,
     # As StorageTool's random-uuid makes it, which is a JVM more; a first byte below 128 keeps it from beginning with "-".
     uuid = base64.urlsafe_b64encode(bytes([secrets.randbelow(128)]) + secrets.token_bytes(15)).decode().rstrip("=")
     command = [*java, "kafka.tools.StorageTool", "format", "-t", uuid, "-c", properties, "--add-scram", user]
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    subprocess.run(command, capture_output=True, timeout=240, check=True)
     connect = "org.apache.kafka.connect.cli.ConnectDistributed"
     return (
         Jvm("broker", [*java[:1], "-Xmx400m", *java[1:], "kafka.Kafka", properties], scratch / "broker.log"),

@@ -197,7 +197,7 @@ def held(tide: KafkaTide, kafka: Cluster, tmp_path: Path) -> Iterator[Streamed]:
     topic.close()
 
 
-@pytest.mark.timeout(300 + 60 * HISTORIES)
+@pytest.mark.timeout(600 + 120 * HISTORIES)
 def test_two_workers_lose_nothing_under_any_history(held: Streamed) -> None:
     run_histories(lambda failures: Histories(failures, held), HISTORIES, 12)
     assert held.deeds

@@ -44,7 +44,7 @@ def execute(server: LocalPostgres, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -77,12 +77,12 @@ def test_restart_keeps_port_password_and_data(place: Path) -> None:
 def test_prepared_folder_starts_fast(place: Path) -> None:
     start(place / "pg", settings=SMALL)
     seconds = []
-    for _ in range(5):
+    while not seconds or (min(seconds) >= 0.5 and len(seconds) < 20):  # once may be enough; a busy machine gets more
         stop(place / "pg")
         began = time.monotonic()
         start(place / "pg", settings=SMALL)
         seconds.append(time.monotonic() - began)
-    # Measured .07; a hundred-millisecond poll step or a one-second sleep would show.
+    # Measured .07; a one-second sleep would show.
     assert min(seconds) < 0.5
 
 
@@ -103,10 +103,7 @@ def test_concurrent_starts_make_one_server(place: Path) -> None:
         servers = list(pool.map(lambda _: start(place / "pg", settings=SMALL), range(4)))
     assert len(set(servers)) == 1
     # A process that the server has just forked bears its command line for a moment.
-    deadline = time.monotonic() + 5
-    while len(servers_below(place)) != 1 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(servers_below(place)) == 1
+    wait_until(lambda: len(servers_below(place)) == 1)
 
 
 def test_stop_where_nothing_runs(place: Path) -> None:
@@ -379,7 +376,7 @@ def test_temporary_is_removed_on_ctrl_c(place: Path, when: str) -> None:
     sign = {"initdb": "*/initialising-*/cluster/global", "running": "*/port"}[when]
     wait_until(lambda: list(place.glob(sign)))
     block.send_signal(signal.SIGINT)
-    _, talk = block.communicate(timeout=30)
+    _, talk = block.communicate(timeout=120)
     assert b"KeyboardInterrupt" in talk
     assert servers_below(place) == []
     assert list(place.iterdir()) == []
