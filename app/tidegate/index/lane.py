@@ -36,7 +36,7 @@ class Lane:
     Args:
         connect: opens a connection as the worker; raises TidegateError while the database is away.
         suspend: told of a product that cannot be written at all; says whether it noted that.
-        scanned: told when a product's backfill is in the index.
+        scanned: told when a product's backfill is in the index, and of its number.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Lane:
         connect: Callable[[], Connection],
         acknowledgements: Finishes,
         suspend: Callable[[Product, str], bool],
-        scanned: Callable[[Product], None],
+        scanned: Callable[[Product, int], None],
     ):
         self.model = model
         self._connect = connect
@@ -95,7 +95,7 @@ class Lane:
             return  # rows may be missing; it comes again behind them
         while True:
             try:
-                self._scanned(scanned.product)
+                self._scanned(scanned.product, scanned.backfill)
             except (psycopg.Error, TidegateError) as error:
                 log.warning("end of backfill waits", extra={"reason": str(error), "retry_s": wait})
                 failures += isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError)

@@ -33,10 +33,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """All rows of the product's backfill have been put."""
+    """All rows of the product's backfill of this number have been put."""
 
     product: Product
     numbers: list[int]
+    backfill: int = 0
 
 
 class LaneQueue:
@@ -140,10 +141,10 @@ class LaneQueue:
                     self._held.discard(id(item))
             self._changed.notify_all()
 
-    def put_scanned(self, number: int, product: Product) -> None:
-        """The product's backfill has been read."""
+    def put_scanned(self, number: int, product: Product, backfill: int) -> None:
+        """The product's backfill of this number has been read; `number` is the event's that says so."""
         with self._changed:
-            self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
+            self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number], backfill)
             self._changed.notify_all()
 
     def put_copied(self, product: Product) -> None:
