@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tidegate.backoff import Backoff
 from tidegate.capture.backlog import Backlog, StreamReceiver
 from tidegate.capture.change_event import ChangeEvent, StreamEvent
 from tidegate.capture.holding import Held, Holding
@@ -128,23 +129,22 @@ class GroupConsumer:
         return found
 
     def _poll_until_stopped(self) -> None:
-        pause = _RETRY_FIRST_S
+        pauses = Backoff(_RETRY_FIRST_S, _RETRY_MOST_S)
         while not self._stopping.is_set():
             try:
                 if self._consumer is None:
                     self._join()
                 self._turn()
-                pause = _RETRY_FIRST_S
+                pauses.reset()
             except Exception as error:  # kafka-python's own, and whatever a broker that is away leads to
                 if is_fatal(error):
                     self._failure = error
                     break
                 self._silence.because(reason(error))
-                log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pause})
+                log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pauses.seconds})
                 # From the start: records of this turn may be lost to it, and come again to the next membership.
                 self._leave()
-                self._stopping.wait(pause)
-                pause = min(pause * 2, _RETRY_MOST_S)
+                pauses.wait(self._stopping)
         self._leave()
 
     def _join(self) -> None:

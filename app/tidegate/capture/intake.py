@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidegate.backoff import Backoff
 from tidegate.capture.change_event import StreamEvent
 from tidegate.capture.holding import Held
 from tidegate.capture.record import Records
@@ -31,7 +32,7 @@ class Intake:
     trouble: str | None = None
     _batches: deque[tuple[Held, Sequence[Any]]] = field(default_factory=deque)
     _again: float = 0.0
-    _pause: float = _FIRST_S
+    _pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_S, _MOST_S))
 
     @property
     def waits(self) -> bool:
@@ -56,10 +57,10 @@ class Intake:
                 found = [self.records.event(record, held.stream.source) for record in batch]
             except RegistryAway as error:
                 self.trouble = str(error)
-                log.warning("schema registry fails", extra={"reason": self.trouble, "retry_s": self._pause})
-                self._again = time.monotonic() + self._pause
-                self._pause = min(self._pause * 2, _MOST_S)
+                log.warning("schema registry fails", extra={"reason": self.trouble, "retry_s": self._pauses.seconds})
+                self._again = time.monotonic() + self._pauses.next()
                 return
-            self.trouble, self._pause = None, _FIRST_S
+            self.trouble = None
+            self._pauses.reset()
             self._batches.popleft()
             yield held, batch, [event for event in found if event is not None]

@@ -86,7 +86,7 @@ class ChunkCopy:
 
     def _run(self) -> None:
         """Until it is done; an absent database is waited for."""
-        wait = pause.FIRST_S
+        pauses = pause.pauses()
         while True:
             try:
                 with self.connect() as connection:
@@ -95,10 +95,12 @@ class ChunkCopy:
             except CopyEnded:
                 return
             except (psycopg.Error, TidegateError) as error:
-                log.warning("copy waits", extra={"product": self.second.name, "reason": str(error), "retry_s": wait})
-                if self.stopping.wait(wait):
+                log.warning(
+                    "copy waits",
+                    extra={"product": self.second.name, "reason": str(error), "retry_s": pauses.seconds},
+                )
+                if pauses.wait(self.stopping):
                     return
-                wait = pause.longer(wait)
 
     def _copy(self, connection: Connection) -> None:
         through = self._begin(connection)

@@ -62,6 +62,11 @@ class LaneQueue:
         """Whether nothing more is to be begun."""
         return self._stopping
 
+    def stops_within(self, seconds: float) -> bool:
+        """Waits so long; returns at once, and True, when nothing more is to be begun."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopping, seconds)
+
     def drain(self, timeout: float) -> bool:
         """Waits until every live change is written; False when `timeout` seconds are up before."""
         with self._changed:
