@@ -162,13 +162,14 @@ class GroupConsumer:
             held = self._holding.get(self._stream(topic_partition))
             if held is not None:
                 self._intake.add(held, batch)
-        if records:
-            self._silence.broken()
+        came = bool(records)
         for held, batch, events in self._intake.take():
             self._hand_over(held, batch, events)
-            self._silence.broken()
+            came = True
         if self._intake.trouble is not None:
             self._silence.because(self._intake.trouble)
+        elif came:
+            self._silence.broken()
         self._commit()
         self._regulate()
         self._look()
@@ -213,8 +214,6 @@ class GroupConsumer:
             self._counts[stream.source] = len(self._consumer.partitions_for_topic(topic_partition.topic))
         for source in lost:
             self.lost(source)
-        if self._paused or self._draining.is_set():
-            self._consumer.pause(*partitions)
         log.info("partitions taken", extra={"partitions": [tp.partition for tp in sorted(partitions)]})
 
     def _give_up(self, stream: Stream) -> None:
@@ -249,20 +248,19 @@ class GroupConsumer:
             self._consumer.commit_async(offsets, callback=_committed)
 
     def _regulate(self) -> None:
-        """Pauses the partitions while much waits; polling goes on, and with it the membership."""
+        """Pauses all partitions while much waits, and those whose records wait for a schema; polling goes on, and with
+        it the membership."""
         waiting = self._backlog.waiting
-        stop = self._draining.is_set() or waiting > BACKLOG_HIGH or self._intake.waits
-        partitions = [held.topic_partition for held in self._holding.all()]
-        if not self._paused and stop:
-            self._consumer.pause(*partitions)
-            self._paused = True
-        elif self._paused and not stop and waiting < BACKLOG_LOW:
-            self._consumer.resume(*partitions)
-            self._paused = False
+        much = waiting >= BACKLOG_LOW if self._paused else waiting > BACKLOG_HIGH
+        self._paused = self._draining.is_set() or much
+        for held in self._holding.all():
+            stop = self._paused or self._intake.waits(held.stream)
+            if stop != (held.topic_partition in self._consumer.paused()):
+                (self._consumer.pause if stop else self._consumer.resume)(held.topic_partition)
 
     def _look(self) -> None:
         """After a silence (heartbeats come every second), asks whether Kafka is away, or who writes to it."""
-        if self._paused or not self._silence.to_be_looked_at() or not self._holding:
+        if self._paused or self._intake.trouble or not self._holding or not self._silence.to_be_looked_at():
             return
         try:
             self._consumer.end_offsets([held.topic_partition for held in self._holding.all()], timeout_ms=1_000)
