@@ -1,14 +1,11 @@
 """Values in Avro, by a real schema registry and its converter in Connect: the same events, the same index."""
 
 import contextlib
-import threading
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +15,7 @@ from tests.integration.offer import offer
 from tests.kafka.cluster import Cluster, free_port
 from tests.kafka.conftest import PARTITIONS, KafkaTide
 from tests.kafka.registry import Registry
+from tests.loopback import Asked, Reply, serving
 from tidegate.capture.change_event import UNAVAILABLE, ChangeEvent
 from tidegate.capture.converter import reading_url
 from tidegate.capture.record import Records
@@ -164,51 +162,25 @@ class Front:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        front, behind, asked = self, f"http://{urlsplit(self.registry.url).netloc}", self.asked
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked[self.path] += 1
-                self.forward()
-
-            def do_POST(self) -> None:
-                self.forward()
-                front.written += 1
-
-            def forward(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                headers = {
-                    name: value
-                    for name, value in self.headers.items()
-                    if name.lower().startswith(("x-", "content-t", "accept"))
-                }
-                request = urllib.request.Request(
-                    behind + self.path, method=self.command, headers=headers, data=self.rfile.read(length) or None
-                )
-                try:
-                    with urllib.request.urlopen(request, timeout=10) as answer:
-                        status, kind, body = answer.status, answer.headers["Content-Type"], answer.read()
-                except urllib.error.HTTPError as error:
-                    status, kind, body = error.code, error.headers["Content-Type"], error.read()
-                    error.close()
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
-        thread.start()
-        try:
+        with serving(self.forward, port=self.port):
             yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+
+    def forward(self, asked: Asked) -> Reply:
+        if asked.method == "GET":
+            self.asked[asked.path] += 1
+        headers = {n: v for n, v in asked.headers.items() if n.lower().startswith(("x-", "content-t", "accept"))}
+        behind = f"http://{urlsplit(self.registry.url).netloc}"
+        request = urllib.request.Request(
+            behind + asked.path, method=asked.method, headers=headers, data=asked.body or None
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                reply = Reply(answer.read(), answer.status, answer.headers["Content-Type"])
+        except urllib.error.HTTPError as error:
+            reply = Reply(error.read(), error.code, error.headers["Content-Type"])
+            error.close()
+        self.written += asked.method == "POST"
+        return reply
 
 
 def test_changes_wait_for_a_registry_that_is_away_and_poison_is_parked(

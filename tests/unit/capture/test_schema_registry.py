@@ -7,7 +7,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from tests.conftest import wait_until
 from tests.kafka.certificate import certificate
+from tests.loopback import Asked, Reply, serving
 
 from tidegate.capture import avro, schema_requests
 from tidegate.capture.change_event import ChangeEvent, Undecodable
@@ -44,29 +44,12 @@ def answering(status: int, body: object, tls: ssl.SSLContext | None = None) -> I
     """A server that always answers so; what it was asked."""
     asked: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
-            text = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+    def answer(request: Asked) -> Reply:
+        asked.append((request.path, request.headers.get("Authorization")))
+        return Reply(body, status) if isinstance(body, bytes) else Reply.json(body, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-    thread.start()
-    try:
-        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(answer, tls=tls) as url:
+        yield url, asked
 
 
 def test_a_schema_by_id() -> None:
