@@ -7,6 +7,9 @@ WHERE (%(since)s::timestamptz IS NULL OR a.at >= %(since)s)
 ORDER BY a.audit_id DESC
 LIMIT %(most)s;
 
+-- known --
+SELECT FROM tidegate.audit a WHERE a.product = %(product)s LIMIT 1;
+
 -- begin --
 SELECT tidegate.break_glass_begin(%(principal)s, %(reason)s, %(minutes)s, %(products)s);
 

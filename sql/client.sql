@@ -28,6 +28,20 @@ SELECT tidegate.search_statement(k => %(k)s, products => %(products)s, query_tex
 SELECT f.product, f.as_of, clock_timestamp() - f.as_of, f.source = ''
 FROM tidegate.freshness f WHERE f.product = ANY (%(products)s) ORDER BY f.as_of NULLS FIRST;
 
+-- old --
+-- Of the products that a search goes over: those that are clearly older than promised, the oldest first, and whether
+-- anybody reads the changes of this database (of another one that cannot be seen from here).
+SELECT f.product, f.as_of, a.age, r.somebody OR f.source <> ''
+FROM tidegate.freshness f
+CROSS JOIN LATERAL (SELECT clock_timestamp() - f.as_of AS age) AS a
+CROSS JOIN (SELECT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s
+                           WHERE s.database = current_database() AND s.plugin = 'pgoutput' AND s.active)) AS r (somebody)
+WHERE CASE WHEN %(products)s::text[] IS NULL THEN f.product IN (SELECT p.product FROM tidegate.products p WHERE p.state <> 'suspended')
+           ELSE f.product = ANY (%(products)s) END
+  AND a.age > make_interval(secs => coalesce(f.sla_ms, 0) / 1000.0)
+            + CASE WHEN r.somebody OR f.source <> '' THEN %(late)s ELSE %(alone)s END::interval
+ORDER BY f.as_of;
+
 -- position --
 SELECT pg_current_wal_insert_lsn()::text;
 

@@ -12,6 +12,7 @@ DECLARE
     rules jsonb;
     groups jsonb;
     because text[] := '{}';
+    nowhere boolean := false;
     glass boolean := caller ->> 'kind' = 'role' AND tidegate.breaks_glass_of(caller ->> 'principal', product);
 BEGIN
     SELECT * INTO p FROM tidegate.product o WHERE o.product = access_of.product;
@@ -37,6 +38,7 @@ BEGIN
         -- Searches take the index's word where the source is another database, and so does this.
         judged := CASE WHEN p.source_server = '' THEN tidegate.judged_row_of(product, caller, key) ELSE index_judged END;
         verdict := tidegate.verdict_of(product, caller, key, indexed, judged, index_judged);
+        nowhere := judged IS NULL AND NOT (verdict -> 'index' ->> 'found')::boolean;
     END IF;
     rules := tidegate.explained_rules_of(product, caller, judged, index_judged);
     IF key IS NULL THEN
@@ -48,6 +50,7 @@ BEGIN
         INTO rules FROM jsonb_array_elements(rules) WITH ORDINALITY AS r (rule, place);
     END IF;
     because := because
+        || CASE WHEN nowhere THEN format('there is no row of the key %s: not in the %sindex', key #>> '{}', CASE WHEN p.source_server = '' THEN 'source, and not in the ' ELSE '' END) END
         || CASE WHEN caller ->> 'kind' = 'gateway' THEN format('role "%s" is a gateway: without a verified token it is nobody', caller ->> 'role') END
         || CASE WHEN (caller ->> 'superuser')::boolean THEN 'a superuser: row-level security does not apply' WHEN (caller ->> 'bypassrls')::boolean THEN 'BYPASSRLS: row-level security does not apply' END
         || CASE WHEN NOT (verdict -> 'privileges' ->> 'login')::boolean THEN format('role "%s" cannot log in; this is what its members see after SET ROLE', caller ->> 'role') END
@@ -61,9 +64,9 @@ BEGIN
     IF key IS NOT NULL THEN
         because := because
             || CASE WHEN p.source_server <> '' THEN format('its row is in another database, "%s": this is what the index has of it', p.source_server)
-                    WHEN NOT (verdict -> 'source' ->> 'found')::boolean THEN 'the row is not in the source' END
+                    WHEN NOT nowhere AND NOT (verdict -> 'source' ->> 'found')::boolean THEN 'the row is not in the source' END
             || CASE WHEN verdict -> 'index' ->> 'parked' IS NOT NULL THEN format('the row is parked as a dead letter: %s', verdict -> 'index' ->> 'parked')
-                    WHEN NOT (verdict -> 'index' ->> 'found')::boolean THEN 'the row is not in the index' END
+                    WHEN NOT nowhere AND NOT (verdict -> 'index' ->> 'found')::boolean THEN 'the row is not in the index' END
             || CASE WHEN verdict -> 'index' -> 'differs' <> '{}' THEN format('the index has other values than the source: %s',
                     (SELECT string_agg(format('%s is %s, in the source %s', d.name, coalesce(d.entry ->> 'index', 'NULL'), coalesce(d.entry ->> 'source', 'NULL')), '; ' ORDER BY d.name) FROM jsonb_each(verdict -> 'index' -> 'differs') AS d (name, entry))) END
             || CASE WHEN NOT (verdict -> 'index' ->> 'compared')::boolean THEN 'the indexed row was not compared: your login may not be tidegate_worker' END
@@ -73,7 +76,7 @@ BEGIN
     because := because
         || CASE WHEN NOT EXISTS (SELECT FROM jsonb_array_elements(rules) AS r WHERE r ->> 'effect' = 'allow') THEN 'no rule allows anybody anything'
                 WHEN NOT EXISTS (SELECT FROM jsonb_array_elements(rules) AS r WHERE r ->> 'effect' = 'allow' AND r -> 'matched' <> '[]') THEN 'no allow rule is for a role of hers'
-                WHEN key IS NOT NULL AND NOT EXISTS (SELECT FROM jsonb_array_elements(rules) AS r WHERE r ->> 'outcome' = 'lets her') THEN 'no allow rule opens the row to her' END;
+                WHEN key IS NOT NULL AND NOT nowhere AND NOT EXISTS (SELECT FROM jsonb_array_elements(rules) AS r WHERE r ->> 'outcome' = 'lets her') THEN 'no allow rule opens the row to her' END;
     RETURN jsonb_build_object(
         'product', p.product, 'contract_version', p.contract_version, 'state', p.state, 'key', key,
         'caller', (caller - 'roles') || jsonb_build_object(

@@ -57,7 +57,8 @@ BEGIN
         SELECT o.type, o.expression INTO type, subject FROM tidegate.search_filters(product) AS o WHERE o.name = asked.name;
         IF NOT FOUND OR type LIKE '%[]' THEN
             RAISE EXCEPTION 'filter "%": product "%" offers no such column', asked.name, product USING ERRCODE = 'undefined_column',
-                HINT = 'It offers: ' || coalesce((SELECT string_agg(format('%s (%s)', o.name, o.type), ', ') FROM tidegate.search_filters(product) AS o WHERE o.type NOT LIKE '%[]'), 'none') || '.';
+                HINT = 'It offers: ' || coalesce((SELECT string_agg(format('%s (%s)', o.name, o.type), ', ') FROM tidegate.search_filters(product) AS o WHERE o.type NOT LIKE '%[]'), 'none')
+                    || '. To offer another, give its column tags: [filter] in the contract, and apply that.';
         END IF;
         CASE jsonb_typeof(asked.value)
             WHEN 'null' THEN

@@ -6,7 +6,8 @@ SELECT p.product, p.contract_version, p.state, p.state_reason, p.model,
        f.changes, f.p50_ms, f.p95_ms, f.p99_ms, f.sla_ms, f.sla_percentile, f.share_within_sla, f.within_sla,
        f.as_of, f.watermark::text,
        (SELECT greatest(c.reltuples, 0)::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.source_server = '' AND n.nspname = p.source_schema AND c.relname = p.source_table) AS source_rows_estimate
+        WHERE p.source_server = '' AND n.nspname = p.source_schema AND c.relname = p.source_table) AS source_rows_estimate,
+       p.source_server AS source, extract(epoch FROM clock_timestamp() - f.as_of)::float8 AS age_s
 FROM tidegate.product p
 JOIN tidegate.freshness f USING (product)
 ORDER BY p.product;
@@ -24,6 +25,11 @@ SELECT d.dead_letter_id, coalesce(p.product, '(no product)'), d.key, d.kind, d.r
 FROM tidegate.dead_letter d LEFT JOIN tidegate.product p USING (product_id)
 WHERE (%(product)s::text IS NULL OR p.product = %(product)s)
 ORDER BY d.dead_letter_id;
+
+-- dead_letters_absent --
+SELECT n.id FROM unnest(%(ids)s::bigint[]) AS n (id)
+WHERE NOT EXISTS (SELECT FROM tidegate.dead_letter d LEFT JOIN tidegate.product p USING (product_id)
+                  WHERE d.dead_letter_id = n.id AND (%(product)s::text IS NULL OR p.product = %(product)s));
 
 -- dead_letters_retry --
 UPDATE tidegate.dead_letter d SET retry_at = clock_timestamp()

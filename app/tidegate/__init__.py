@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tidegate.database import NotInitialised as NotInitialised
     from tidegate.errors import TidegateError as TidegateError
     from tidegate.errors import TransientError as TransientError
+    from tidegate.errors import UnknownName as UnknownName
     from tidegate.errors import UsageError as UsageError
     from tidegate.index.embedding.embedder import EmbedderUnavailable as EmbedderUnavailable
     from tidegate.query.answer import Answer as Answer
@@ -37,6 +38,7 @@ _HOMES = {
     "TidegateError": "errors",
     "TokenRefused": "query.exchange",
     "TransientError": "errors",
+    "UnknownName": "errors",
     "UsageError": "errors",
 }
 """Where each name comes from that is imported when it is first asked for: the import of the package stays quick."""
@@ -49,6 +51,7 @@ def connect(dsn: str | None = None, *, role: str | None = None) -> "Client":
 
     Raises:
         UsageError: no DSN.
+        UnknownName: there is no such role.
         ConnectionFailed: not reachable, or the login may not take the role.
         NotInitialised: a database without tidegate.
     """

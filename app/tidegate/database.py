@@ -7,7 +7,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
 
 Connection = psycopg.Connection[TupleRow]
 CONNECT_TIMEOUT_S = 10
@@ -38,6 +38,7 @@ def connect(
 
     Raises:
         ConnectionFailed: not reachable, or not allowed; names host, port and database.
+        UnknownName: there is no such role.
         UsageError: the DSN is none.
     """
     try:
@@ -59,6 +60,8 @@ def connect(
     except psycopg.Error as error:
         login = connection.info.user
         connection.close()
+        if isinstance(error, psycopg.errors.InvalidParameterValue):
+            raise UnknownName(f'there is no role "{role}" that login "{login}" could act as') from None
         raise ConnectionFailed(f'login "{login}" may not act as "{role}": {error.diag.message_primary}') from None
     return connection
 

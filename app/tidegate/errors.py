@@ -12,6 +12,13 @@ class UsageError(TidegateError):
     """The command or call was used wrongly; nothing was done."""
 
 
+class UnknownName(UsageError):
+    """A name was given that does not exist: of a role, product, file, version, …; nothing was done.
+
+    Raised for what the caller names. What exists and is wrong inside is another TidegateError.
+    """
+
+
 class TransientError(TidegateError):
     """It may work when tried again."""
 

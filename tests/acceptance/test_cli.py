@@ -198,7 +198,7 @@ class TestApply:
         (folder / "deep" / "two.odcs.yaml").write_text(SIMPLE_CONTRACT.replace("row.region in", "row.regoin in"))
         (folder / "three.odcs.yaml").write_text("a: [unclosed")
         done = on_bare("apply", "contracts")
-        assert (done.code, done.out) == (2, "")
+        assert (done.code, done.out) == (1, "")
         for part in ("one.odcs.yaml:3", "two.odcs.yaml:3", "three.odcs.yaml", "allow, require, deny", "regoin"):
             assert part in done.err, part
         assert "good.odcs.yaml" not in done.err
@@ -241,12 +241,12 @@ class TestApply:
         assert policies == {"tidegate_worker", "tidegate_owner", "tidegate_allow_readers", "tidegate_break_glass"}
         assert all(f'CREATE POLICY "{name}"' in printed or f"CREATE POLICY {name}" in printed for name in policies)
 
-    @pytest.mark.parametrize("arguments", [["missing"], ["empty"]])
-    def test_nothing_to_apply(self, on_bare: Command, arguments: list[str]) -> None:
+    @pytest.mark.parametrize(("name", "code"), [("missing", 2), ("empty", 1)])
+    def test_nothing_to_apply(self, on_bare: Command, name: str, code: int) -> None:
         (on_bare.folder / "empty").mkdir()
-        done = on_bare("apply", *arguments)
-        assert (done.code, done.out) == (2, "")
-        assert arguments[0] in done.err
+        done = on_bare("apply", name)
+        assert (done.code, done.out) == (code, "")
+        assert name in done.err
 
 
 def _memo() -> str:

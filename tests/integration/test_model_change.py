@@ -13,8 +13,8 @@ from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.embedder import WatchedModel, WatchedModels
 
 from tidegate.database import connect, register_vectors
-from tidegate.errors import UsageError
 from tidegate.govern.drift import find_drift
+from tidegate.govern.index_pair import NoSecondIndex
 from tidegate.govern.model_status import model_status
 from tidegate.govern.model_switch import NotReady, drop, switch
 from tidegate.govern.plan import ContractUnfit
@@ -118,10 +118,10 @@ def test_a_second_index_is_built_and_kept_current(tide: Tide, notes: TwoModels) 
 
 
 def test_switch_rollback_and_drop(tide: Tide, notes: TwoModels) -> None:
-    with pytest.raises(UsageError, match="has one index"):
+    with pytest.raises(NoSecondIndex, match="has one index"):
         switch(tide.admin, "team.note")
     tide.apply(OF_OTHER)
-    with pytest.raises(UsageError, match="never searched"):
+    with pytest.raises(NoSecondIndex, match="never searched"):
         switch(tide.admin, "team.note", "rollback")
     built(tide)
     done = switch(tide.admin, "team.note")
@@ -137,7 +137,7 @@ def test_switch_rollback_and_drop(tide: Tide, notes: TwoModels) -> None:
     assert tide.one("SELECT model FROM tidegate.products") == OTHER
     assert [finding for finding in find_drift(tide.admin) if finding.level != "info"] == []
     assert tide.apply(OF_OTHER).steps == ()
-    with pytest.raises(UsageError, match="is with the model of its contract"):
+    with pytest.raises(NoSecondIndex, match="is with the model of its contract"):
         switch(tide.admin, "team.note")
 
     assert switch(tide.admin, "team.note", "rollback").model == MODEL
@@ -227,9 +227,9 @@ def test_back_to_the_old_model_leaves_the_second_index_to_be_dropped(tide: Tide,
     assert status.searched.wanted
     assert status.second is not None
     assert not status.second.wanted
-    with pytest.raises(UsageError, match="is with the model of its contract"):
+    with pytest.raises(NoSecondIndex, match="is with the model of its contract"):
         switch(tide.admin, "team.note")
-    with pytest.raises(UsageError, match="never searched"):
+    with pytest.raises(NoSecondIndex, match="never searched"):
         switch(tide.admin, "team.note", "rollback")
     drop(tide.admin, "team.note")
     assert tide.rows("SELECT product, model, state FROM tidegate.product") == [("team.note", MODEL, "live")]

@@ -8,7 +8,7 @@ from tests.conftest import Tide
 from tidegate.contract.contract import Contract
 from tidegate.contract.odcs import parse_contract
 from tidegate.contract.standards_file import default_standards
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
 from tidegate.govern.draft import draft_contract
 
 # The embedded server has no citext; a type of its name is enough for what reads names of types.
@@ -127,8 +127,9 @@ REFUSED = [
 def test_what_cannot_have_a_contract_is_told_what_to_do(tide: Tide, statement: str, message: str) -> None:
     tide.admin.execute("CREATE SCHEMA team")
     tide.admin.execute(statement)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(TidegateError, match=message) as refusal:
         draft_contract(tide.admin, "team.t")
+    assert isinstance(refusal.value, UnknownName) is message.startswith("there is no table")
 
 
 @pytest.mark.parametrize("product", ["ticket", "Support.ticket", "support.", "support.a.b", "x" * 60 + ".t"])

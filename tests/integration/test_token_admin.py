@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from tests.conftest import Tide
 
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
 from tidegate.govern.token_issuer import (
     TokenIssuer,
     list_issuers,
@@ -14,7 +14,7 @@ from tidegate.govern.token_issuer import (
     remove_issuer,
     set_issuer,
 )
-from tidegate.govern.token_key import add_key, issuer_of, list_keys, revoke_key
+from tidegate.govern.token_key import KeyRevoked, add_key, issuer_of, list_keys, revoke_key
 from tidegate.signing_key import SigningKey
 
 ISSUER = TokenIssuer("iss", "aud", roles_claim="roles", role_map={"a": "token_agent"}, attribute_map={"t": "org.t"})
@@ -62,9 +62,10 @@ def test_keys_that_are_refused(issued: Tide) -> None:
     assert [one.state for one in list_keys(issued.admin)] == ["revoked"]
     with pytest.raises(UsageError, match="is taken"):
         add_key(issued.admin, "iss", SigningKey.generate("k"))
-    for kid in ("k", "none"):
-        with pytest.raises(UsageError, match="to revoke"):
-            revoke_key(issued.admin, kid)
+    with pytest.raises(KeyRevoked, match="revoked already"):
+        revoke_key(issued.admin, "k")
+    with pytest.raises(UnknownName, match="there is no key"):
+        revoke_key(issued.admin, "none")
     with pytest.raises(UsageError, match="there is no key"):
         issuer_of(issued.admin, "none")
     with pytest.raises(UsageError, match='no issuer "other"'):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tidegate.cli import app
 from tidegate.errors import UsageError
-from tidegate.govern.explain import NotExplained, parse_key
+from tidegate.govern.explain import parse_key
 
 TENANT = {"id": "tenant", "effect": "require", "when": "row.price = user.budget"}
 DEAR = {"id": "dear", "effect": "deny", "to": ["note_reader"], "when": "row.price > 100"}
@@ -137,7 +137,7 @@ class TestARow:
         assert "the row is not in the source" in ghost["because"]
         never = explain(published, alice, {"id": 99})
         assert not never["sees"]
-        assert "the row is not in the index" in never["because"]
+        assert never["because"] == ['there is no row of the key {"id": 99}: not in the source, and not in the index']
 
     def test_the_index_lags(self, published: World) -> None:
         alice = published.role("alice", "note_reader", regions=["EU"])
@@ -298,6 +298,21 @@ class TestTheCommandLine:
         )
         assert "somebody with these roles: 2 of 2 rows of team.note by its rules" in shown
 
+    def test_a_key_of_no_row_is_said_to_be_that(self, published: World) -> None:
+        alice = published.role("alice", "note_reader", regions=["EU"])
+        there_is_none = "there is no row of the key 4711: not in the source, and not in the index"
+        shown = self.run(published, "explain-access", "--as", alice, "team.note", "--key", "4711")
+        assert shown.splitlines() == [f"{there_is_none}  (team.note 1.0.0)"]
+        found = json.loads(self.run(published, "explain-access", "--as", alice, "team.note", "--key", "4711", "--json"))
+        assert (found["because"], found["sees"], found["finds"]) == ([there_is_none], False, False)
+        shown = self.run(published, "who-can-see", "team.note", "--key", "4711")
+        assert shown.splitlines()[0] == "nobody sees it: there is no row of the key 4711 in the index"
+        # In one of the two it says in which it is not.
+        published.admin.execute("DELETE FROM team.note WHERE id = 1")
+        shown = self.run(published, "explain-access", "--as", alice, "team.note", "--key", "1")
+        assert "  the row is not in the source" in shown.splitlines()
+        assert there_is_none not in shown
+
     def test_who_asks_must_be_one(self, published: World) -> None:
         for given in ([], ["--as", "a", "--roles", "b"], ["--as", "a", "--attribute", "x=1"]):
             with pytest.raises(UsageError):
@@ -309,7 +324,7 @@ class TestTheCommandLine:
             (["--as", "postgres", "team.none"], 'product "team.none" is not published'),
             (["--as", "postgres", "team.note", "--key", "x=1"], "does not fit product"),
         ):
-            with pytest.raises(NotExplained, match=message):
+            with pytest.raises(UsageError, match=message):
                 self.run(published, "explain-access", *given)
 
     def test_who_can_see(self, published: World) -> None:

@@ -18,6 +18,7 @@ from tidegate.database import Connection
 from tidegate.errors import UsageError
 from tidegate.govern.controller import Controller
 from tidegate.govern.submission import (
+    Decided,
     NotHandedIn,
     Outcome,
     hand_in,
@@ -314,7 +315,7 @@ class TestReview:
             "refused", "not before the holidays", outcome(teams.session, number).plan
         )
         assert teams.controller.decide(teams.admin, number, reviewed=True) is None
-        with pytest.raises(UsageError, match="waits for a decision"):
+        with pytest.raises(Decided, match="does not wait for a decision: it is refused"):
             refuse(teams.admin, number, "again")
 
 

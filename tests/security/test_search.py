@@ -105,7 +105,10 @@ class TestFilters:
         with pytest.raises(psycopg.Error, match=message) as caught:
             search(reader, query=VECTOR, filter=Jsonb(filter))
         if "offers no such" in message:
-            assert caught.value.diag.message_hint == "It offers: region (text), price (numeric)."
+            assert caught.value.diag.message_hint == (
+                "It offers: region (text), price (numeric). "
+                "To offer another, give its column tags: [filter] in the contract, and apply that."
+            )
 
     def test_values_stay_values(self, notes: World, reader: Connection) -> None:
         for evil in EVIL:

@@ -1,5 +1,6 @@
 """The replication slot that the stream comes from."""
 
+import logging
 import re
 import time
 
@@ -7,6 +8,8 @@ import psycopg
 
 from tidegate.capture.stream import HOME
 from tidegate.errors import TidegateError
+
+log = logging.getLogger(__name__)
 
 _BUSY_PATIENCE_S = 15.0
 
@@ -27,6 +30,8 @@ def default_slot(database: str) -> str:
 def ensure_slot(connection: psycopg.Connection, slot: str, way_out: str = "tidegate recover-slot") -> None:
     """The slot exists, is this database's and is free. A new one is made only where none was used before.
 
+    One that is in use is waited for, since who had it may have just been killed; the log says for whom, at once.
+
     Args:
         way_out: the command that mends a lost slot.
 
@@ -34,15 +39,17 @@ def ensure_slot(connection: psycopg.Connection, slot: str, way_out: str = "tideg
         SlotMissing: offsets say that it was used, but it is not there: a new one would hide a gap.
         SlotBusy: it stays in use by another process, or is another database's.
     """
-    deadline = time.monotonic() + _BUSY_PATIENCE_S
+    deadline, told = time.monotonic() + _BUSY_PATIENCE_S, False
     while True:
         row = connection.execute(
-            "SELECT database, active_pid, wal_status FROM pg_replication_slots WHERE slot_name = %s", [slot]
+            "SELECT s.database, s.active_pid, s.wal_status, host(a.client_addr), a.backend_start "
+            "FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = %s",
+            [slot],
         ).fetchone()
         if row is None:
             _create(connection, slot)
             return
-        database, pid, wal_status = row
+        database, pid, wal_status, address, since = row
         if database != connection.info.dbname:
             raise SlotBusy(
                 f'replication slot "{slot}" belongs to database "{database}"; choose another name with --slot'
@@ -54,9 +61,19 @@ def ensure_slot(connection: psycopg.Connection, slot: str, way_out: str = "tideg
             )
         if pid is None:
             return
+        # Of another login's sessions only the process is shown.
+        by = f"server process {pid}" + (
+            f", from {address or 'a socket'} since {since:%Y-%m-%d %H:%M:%S}Z" if since else ""
+        )
+        if not told:
+            log.warning(
+                'waits for the replication slot, which another "tidegate run" on this database has',
+                extra={"slot": slot, "used_by": by, "at_most_s": _BUSY_PATIENCE_S},
+            )
+            told = True
         if time.monotonic() > deadline:
             raise SlotBusy(
-                f'replication slot "{slot}" is in use by server process {pid}: another "tidegate run" on this '
+                f'replication slot "{slot}" is in use by {by}: another "tidegate run" on this '
                 "database is alive. Stop it, or leave the work to it."
             )
         time.sleep(0.1)

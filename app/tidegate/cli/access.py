@@ -99,7 +99,9 @@ def who_can_see(
     if json_:
         console.print_json(seers)
         return
-    if not any(seer.how in ("rule", "break-glass") for seer in seers):
+    if not any(seer.sees for seer in seers):
+        console.out.print(f"nobody sees it: there is no row of the key {console.escape(key)} in the index")
+    elif not any(seer.how in ("rule", "break-glass") for seer in seers):
         console.out.print("no role sees it by a rule")
     for seer in sorted(seers, key=lambda seer: (seer.how not in ("rule", "break-glass"), seer.how, seer.role)):
         kind = {True: "login", False: "group role", None: "its people could, with the attributes that fit"}[seer.login]
@@ -114,6 +116,12 @@ def _print(found: dict[str, Any]) -> None:
     caller = found["caller"]
     who = caller.get("role") or caller.get("principal") or "somebody with these roles"
     say = console.out.print
+    if found["key"] is not None and not found["source"]["found"] and not found["index"]["found"]:
+        nowhere, *more = found["because"]
+        say(console.escape(f"{nowhere}  ({found['product']} {found['contract_version']})"))
+        for reason in more:
+            say(console.escape(f"  {reason}"))
+        return  # no rule was asked
     if found["key"] is None:
         say(
             console.escape(

@@ -22,7 +22,7 @@ def audit(
         str | None,
         typer.Option(
             envvar="TIDEGATE_KIND",
-            help="apply, principal, token key, token issuer, domain, standards or break-glass.",
+            help="apply, model, product, principal, token, domain, standards or break-glass.",
             show_default=False,
         ),
     ] = None,

@@ -1,5 +1,6 @@
 """Contracts before they are published: new, lint, diff, history, standards."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +9,9 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control, given_dsn, write_text
-from tidegate.cli.program import EXIT_FAILED, EXIT_USAGE, app, standards_app
+from tidegate.cli.program import EXIT_CHANGES, EXIT_FAILED, app, standards_app, two_means_changes
 from tidegate.count import counted
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError, UsageError
 
 if TYPE_CHECKING:
     from tidegate.contract.diff import Diff
@@ -128,6 +129,16 @@ def diff(
 
     Exit 1 where the contract's version is refused (too small a step, or already published with another content).
     """
+    with two_means_changes() if exit_code else nullcontext():
+        found, problems = _compared(contract, against, dsn, json_)
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+    if exit_code and (found is None or found.changes):
+        raise typer.Exit(EXIT_CHANGES)
+
+
+def _compared(contract: Path, against: Path | None, dsn: str | None, json_: bool) -> "tuple[Diff | None, list[str]]":
+    """Prints what the contract changes; returns it, and why its version is refused."""
     from tidegate.contract.diff import check_bump
     from tidegate.contract.diff import diff as compare
     from tidegate.contract.odcs import load_contract
@@ -145,10 +156,7 @@ def diff(
         with control(dsn) as connection:
             found, problems = published_diff(connection, loaded), version_problems(connection, loaded)
     _print_diff(loaded.product, found, problems, json_)
-    if problems:
-        raise typer.Exit(EXIT_FAILED)
-    if exit_code and (found is None or found.changes):
-        raise typer.Exit(EXIT_USAGE)
+    return found, problems
 
 
 def _print_diff(product: str, found: "Diff | None", problems: list[str], json_: bool) -> None:
@@ -258,6 +266,6 @@ def _standards(file: Path | None, published: bool, dsn: str | None) -> "Standard
         with control(dsn) as connection:
             found = published_standards(connection)
         if found is None:
-            raise UsageError("no standards are in force in this database; lint without --published")
+            raise TidegateError("no standards are in force in this database; lint without --published")
         return found.standards
     return load_standards(file) if file is not None else default_standards()

@@ -29,7 +29,7 @@ def cost(
     By product and model: changes, rows whose text did not change, chunks that stayed, vectors from the cache, texts
     and tokens that were embedded; money where litellm knows the price. The naive tokens are an estimate.
     """
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.cost import costs
 
     with control(dsn) as connection:

@@ -7,7 +7,7 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, control, given_dsn, load_settings
-from tidegate.cli.program import EXIT_FAILED, domain_app, submissions_app
+from tidegate.cli.program import EXIT_CHANGES, EXIT_FAILED, domain_app, submissions_app
 from tidegate.count import counted
 from tidegate.errors import UsageError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tidegate.contract.contract import Contract
     from tidegate.govern.submission import Kind, Outcome
 
-EXIT_CHANGES = 2
 _REVIEWS = ("never", "widens", "always")
 
 
@@ -183,6 +182,7 @@ def decide_submitted(dsn: str | None, numbers: list[str]) -> None:
     """`tidegate apply --submitted [N …]`: decides these submissions, or all that wait."""
     from tidegate.applying import Applying
     from tidegate.govern.controller import Controller
+    from tidegate.govern.submission import outcome as outcome_of
     from tidegate.index.embedding.registry import Embedders
 
     if not all(number.isdecimal() for number in numbers):
@@ -192,6 +192,8 @@ def decide_submitted(dsn: str | None, numbers: list[str]) -> None:
     with control(dsn) as connection:
         if numbers:
             chosen = [int(number) for number in numbers]
+            for number in chosen:
+                outcome_of(connection, number)  # all of them are there, or nothing is done
             decided = [(number, controller.decide(connection, number, reviewed=True)) for number in chosen]
         else:
             decided = [*controller.decide_waiting(connection, reviewed=True)]

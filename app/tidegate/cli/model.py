@@ -34,11 +34,11 @@ def model_status(
 ) -> None:
     """Under which models products are indexed, which of them is searched, and how far a second index is."""
     from tidegate.govern import model_status as status
+    from tidegate.govern.named import require_published
 
     with control(dsn) as connection:
+        require_published(connection, product)
         found = status.model_status(connection, product)
-    if product is not None and not found:
-        raise UsageError(f'product "{product}" is not published; "tidegate status" lists those that are')
     if json_:
         console.print_json([{**console.fields(one), "lag_s": one.lag_s} for one in found])
         return

@@ -16,11 +16,12 @@ def principal_set(
     dsn: Dsn = None,
 ) -> None:
     """Set attributes of a role, e.g. `principal set alice regions=EU,US clearance=2`."""
-    from tidegate.govern.principals import parse_assignments, set_attributes, unread_attributes
+    from tidegate.govern.principals import as_assignments, parse_assignments, set_attributes, unread_attributes
 
     with control(dsn) as connection:
         attributes = parse_assignments(assignments)
         set_attributes(connection, principal, attributes)
+        console.err.print(console.escape(f"{principal} has {as_assignments(attributes)}"))
         for name in unread_attributes(connection, list(attributes)):
             console.err.print(f"note: no published rule reads user.{name}")
 

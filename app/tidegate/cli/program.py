@@ -12,7 +12,7 @@ from tidegate import console
 from tidegate.cli.options import load_settings
 from tidegate.errors import TidegateError, UsageError
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_CHANGES = 1, 2, 2
 
 app = typer.Typer(
     name="tidegate",
@@ -84,6 +84,7 @@ def two_means_changes() -> Iterator[None]:
 
 
 def exit_code(error: TidegateError) -> int:
+    """2 where the command was used wrongly, and so for every name that does not exist (UnknownName); else 1."""
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
 
 

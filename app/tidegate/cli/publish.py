@@ -8,15 +8,13 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, Slot, control, given_dsn, load_settings, write_text
-from tidegate.cli.program import app, two_means_changes
-from tidegate.errors import TidegateError, UsageError
+from tidegate.cli.program import EXIT_CHANGES, app, two_means_changes
+from tidegate.errors import TidegateError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from tidegate.database import Connection
     from tidegate.govern.plan_set import PlanSet
     from tidegate.index.embedding.registry import Embedders
-
-EXIT_CHANGES = 2
 
 
 @app.command()
@@ -49,7 +47,7 @@ def init(
         with control(dsn) as connection:
             found = sources(load_settings(slot=slot), given_dsn(dsn), connection.info.dbname).get(source)
         if found is None or not source:
-            raise UsageError(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
+            raise UnknownName(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
         with connect(found.dsn) as there:
             prepare_source(there, found)
         console.err.print(console.escape(f'source "{source}" is ready; next: tidegate apply its contracts'))

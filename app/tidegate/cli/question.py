@@ -95,6 +95,7 @@ def search(
         hits = client.search(question, k, products, consistency, mode=mode, **bounds)
         if not hits:
             _explain_nothing(client, products, bounds, mode)
+        _say_if_old(client, products)
     _print(hits, json_)
 
 
@@ -119,6 +120,7 @@ def similar(
     bounds = _bounds(where, min_score, fresh_within)
     with _client(dsn, load_settings(), role, token) as client:
         hits = client.similar(product, parse_key(key), k, among or None, consistency, **bounds)
+        _say_if_old(client, among or None)
     _print(hits, json_)
 
 
@@ -157,6 +159,7 @@ def ask(
             answer = client.ask(question, k, products, consistency, mode=mode, **bounds)
         if not answer.citations:
             _explain_nothing(client, products, bounds, mode)
+        _say_if_old(client, products)
     if json_:
         console.print_json(console.answer_json(answer))
     elif stream:
@@ -173,6 +176,12 @@ def _explain_nothing(client: "Client", products: list[str] | None, bounds: _Boun
     console.err.print(console.escape(client.why_nothing(products)))
     if bounds["where"] or bounds["min_score"] is not None or mode == "keyword":
         console.err.print("--where, --min-score and --mode keyword leave rows out, too")
+
+
+def _say_if_old(client: "Client", products: list[str] | None) -> None:
+    """What a program reads of the answer does not change; one cheap query."""
+    if (old := client.why_old(products)) is not None:
+        console.err.print(console.escape(old))
 
 
 def _print(hits: "list[Hit]", json_: bool) -> None:

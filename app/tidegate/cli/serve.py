@@ -8,8 +8,8 @@ import typer
 
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, OneProduct, Slot, control, given_dsn, load_settings, stop_event
-from tidegate.cli.program import app, complain, exit_code, letters_app
-from tidegate.errors import TidegateError, UsageError
+from tidegate.cli.program import EXIT_FAILED, app, complain, exit_code, letters_app
+from tidegate.errors import TidegateError, UnknownName
 
 
 @app.command()
@@ -39,10 +39,23 @@ def run(dsn: Dsn = None, slot: Slot = None) -> None:
 
 
 @app.command()
-def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
-    """Products, rows, chunks, watermark, freshness against the SLA, dead letters."""
+def status(
+    dsn: Dsn = None,
+    slot: Slot = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", envvar="TIDEGATE_CHECK", help="Exit 1 when something needs attention, and name it."),
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Products, rows, chunks, watermark, freshness against the SLA, dead letters.
+
+    With --check, exit 1 when nothing reads the changes, a product is suspended, misses its SLA, is far behind or has
+    dead letters, or a worker, source or connector is in trouble: a line each on stderr; in JSON, `attention`.
+    """
     from tidegate.capture.slot import default_slot
     from tidegate.connectors import connector_states
+    from tidegate.observe.attention import attention
     from tidegate.observe.fleet import fleet_status
     from tidegate.observe.status import capture_status, product_status
 
@@ -52,6 +65,7 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
         products = product_status(connection)
         fleet = fleet_status(connection)
         connectors = connector_states(connection, settings)
+    found = attention(capture, products, fleet, connectors, settings.heartbeat_ms / 1000)
     if json_:
         console.print_json(
             {
@@ -61,14 +75,22 @@ def status(dsn: Dsn = None, slot: Slot = None, json_: Json = False) -> None:
                 "partitions": fleet.partitions,
                 "sources": fleet.sources,
                 "connectors": connectors,
+                "attention": found,
             }
         )
+    else:
+        console.print_status(capture, products)
+        console.print_fleet(fleet)
+        for name, state in connectors.items():
+            line = state if isinstance(state, str) else console.connector_line(name, state)
+            console.out.print(console.escape(line))
+    if not check:
         return
-    console.print_status(capture, products)
-    console.print_fleet(fleet)
-    for name, state in connectors.items():
-        line = state if isinstance(state, str) else console.connector_line(name, state)
-        console.out.print(console.escape(line))
+    for sentence in found:
+        console.err.print(console.escape(f"needs attention: {sentence}"))
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+    console.err.print("nothing needs attention")
 
 
 @app.command("recover-slot")
@@ -92,7 +114,7 @@ def recover_slot_command(
     with control(dsn) as connection, ExitStack() as stack:
         found = sources(load_settings(slot=slot), given_dsn(dsn), connection.info.dbname).get(source or "")
         if found is None:
-            raise UsageError(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
+            raise UnknownName(f'there is no source "{source}"; TIDEGATE_SOURCES names them with their DSNs')
         there = stack.enter_context(connect(found.dsn)) if source else None
         recover_slot(connection, found.slot, found.name, there)
     if source:
@@ -108,7 +130,7 @@ def letters_list(
     json_: Json = False,
 ) -> None:
     """Parked rows with their reasons."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import list_dead_letters
 
     with control(dsn) as connection:
@@ -130,7 +152,7 @@ def letters_retry(
     product: OneProduct = None,
 ) -> None:
     """Let the worker read these rows from the source and index them again."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import retry_dead_letters
 
     with control(dsn) as connection:
@@ -146,7 +168,7 @@ def letters_drop(
     product: OneProduct = None,
 ) -> None:
     """Forget dead letters; the rows stay unsearchable until they change again."""
-    from tidegate.govern.published import require_published
+    from tidegate.govern.named import require_published
     from tidegate.observe.dead_letters import drop_dead_letters
 
     with control(dsn) as connection:

@@ -7,7 +7,7 @@ import typer
 from tidegate import console
 from tidegate.cli.options import Dsn, Json, given_dsn, load_settings
 from tidegate.cli.program import EXIT_FAILED, app
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName
 
 if TYPE_CHECKING:
     from tidegate.observe.verify import Verification
@@ -55,7 +55,7 @@ def verify(
         if not json_:
             console.print_verification(verification)
     if product is not None and not verified:
-        raise UsageError(f'product "{product}" is not published; "tidegate status" lists those that are')
+        raise UnknownName(f'product "{product}" is not published; "tidegate status" lists those that are')
     if json_:
         console.print_json({"products": [{"ok": one.ok, **console.fields(one)} for one in verified]})
     if not all(one.ok for one in verified):

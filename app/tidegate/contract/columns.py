@@ -1,6 +1,7 @@
 """A contract's columns: names, types, key, and what must not leave the source."""
 
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from tidegate.contract.contract import Column
@@ -13,6 +14,9 @@ from tidegate.contract.page import Path
 from tidegate.contract.vendor import properties
 
 RESTRICTED = "restricted"
+FILTER = "filter"
+"""The one tag that means something to tidegate; all others are the domain's own."""
+_NEAR = 0.75
 KEY_TYPES = ("smallint", "integer", "bigint", "uuid", "text", "varchar")
 
 
@@ -69,6 +73,7 @@ def _column(item: dict[str, Any], path: Path, roles: tuple[str, ...], findings: 
             "schema, as in support.mood",
         )
     tags = item.get("tags")
+    _warn_of_near_tags(tags, (*path, "tags"), findings)
     classification, description = item.get("classification"), item.get("description")
     column = Column(
         name=name,
@@ -76,7 +81,7 @@ def _column(item: dict[str, Any], path: Path, roles: tuple[str, ...], findings: 
         key_position=None,
         required=item.get("required") is True or item.get("primaryKey") is True,
         classification=classification if isinstance(classification, str) else None,
-        filterable=isinstance(tags, list) and "filter" in tags,
+        filterable=isinstance(tags, list) and FILTER in tags,
         description=description if isinstance(description, str) else None,
         mask=mask,
         reveal=read_reveal(ours, findings),
@@ -84,6 +89,13 @@ def _column(item: dict[str, Any], path: Path, roles: tuple[str, ...], findings: 
     )
     check_mask(column, ours, roles, findings)
     return column
+
+
+def _warn_of_near_tags(tags: Any, path: Path, findings: Findings) -> None:
+    given = tags if isinstance(tags, list) and FILTER not in tags else []
+    for index, tag in enumerate(given):
+        if isinstance(tag, str) and get_close_matches(tag.lower(), [FILTER], 1, _NEAR):
+            findings.warn((*path, index), f'tag "{tag}" means nothing to tidegate; did you mean "{FILTER}"?')
 
 
 def is_key_type(physical_type: str) -> bool:

@@ -11,7 +11,7 @@ from tidegate.contract.membership import Membership
 from tidegate.contract.page import Path
 from tidegate.contract.rule import Rule
 from tidegate.contract.secrecy import check_secrecy
-from tidegate.contract.vendor import properties, read_embedding, read_row_access
+from tidegate.contract.vendor import may_allow, properties, read_embedding, read_row_access
 from tidegate.contract.version import is_version
 
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
@@ -68,7 +68,7 @@ class Document:
             rules, memberships = read_row_access(
                 *ours["rowAccess"], findings, columns=types, roles=roles, schema=source.schema
             )
-        if not any(rule.effect == "allow" for rule in rules):
+        if not any(rule.effect == "allow" for rule in rules) and not may_allow(schemas[0]):
             findings.warn(
                 ours["rowAccess"][1] if "rowAccess" in ours else ("schema", 0),
                 "no allow rule: nobody sees a row",

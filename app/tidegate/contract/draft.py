@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator
 
 from tidegate.contract.family import Family, family
-from tidegate.contract.guess import Guess, Guesses, guess_columns
+from tidegate.contract.guess import Guess, Guesses, NotDrafted, guess_columns
 from tidegate.contract.identifier import MAX_BYTES, fit, is_identifier, is_source_schema
 from tidegate.contract.table_profile import TableProfile
 from tidegate.errors import UsageError
@@ -38,11 +38,12 @@ def draft(product: str, table: TableProfile) -> str:
     """The contract's text. It passes lint by tidegate's own standards, and apply as it is.
 
     Raises:
-        UsageError: the table cannot have a contract yet; says what to do.
+        UsageError: the product's name is none.
+        NotDrafted: the table cannot have a contract yet; says what to do.
     """
     domain, _ = product_names(product)
     if not is_source_schema(table.schema):
-        raise UsageError(f"schema {table.schema} belongs to the server or to tidegate; no product can be in it")
+        raise NotDrafted(f"schema {table.schema} belongs to the server or to tidegate; no product can be in it")
     guesses = guess_columns(table)
     role = fit(f"{domain}_reader")
     return "\n".join([*_head(product, domain, role, table), *_schema(table, guesses, role), *_tail()]) + "\n"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from tidegate.contract.identifier import is_identifier
 
 LANGUAGE = "english"
+LOCAL, LOCAL_MODELS = "local/", ("local/all-minilm-l6-v2",)
+"""The models that tidegate brings. Of any other provider the names are litellm's, which this does not know."""
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 

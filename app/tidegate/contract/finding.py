@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ContractError:
         return f"{place}{self.message}{allowed}"
 
 
-class ContractErrors(UsageError):
+class ContractErrors(TidegateError):
     """The contracts do not pass; nothing was done. `errors` has all faults of all files."""
 
     def __init__(self, errors: Iterable[ContractError]):

@@ -8,7 +8,7 @@ from tidegate.contract.contract import RESERVED_COLUMNS
 from tidegate.contract.family import Family, family, physical_type
 from tidegate.contract.identifier import is_identifier
 from tidegate.contract.table_profile import ColumnProfile, TableProfile
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError
 
 _PERSONAL = {
     "an e-mail address": r"e_?mail|mail_address",
@@ -37,6 +37,10 @@ FEW = 100
 """So many distinct values, at most, make a code that people filter by."""
 LONG = 40.0
 """Bytes of an average value from which a text is prose."""
+
+
+class NotDrafted(TidegateError):
+    """The table cannot have a contract as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def guess_columns(table: TableProfile) -> Guesses:
     """Takes each column for something.
 
     Raises:
-        UsageError: the key is of no use, or there is nothing to embed; says what to do.
+        NotDrafted: the key is of no use, or there is nothing to embed; says what to do.
     """
     found: list[Guess] = []
     left_out: dict[str, str] = {}
@@ -86,7 +90,7 @@ def guess_columns(table: TableProfile) -> Guesses:
                 if not is_key_type(type_)
                 else "has the name of a column that every chunk table has; rename it"
             )
-            raise UsageError(f"{table.name}: key column {column.name} {why}")
+            raise NotDrafted(f"{table.name}: key column {column.name} {why}")
         if reason:
             left_out[column.name] = reason
         else:
@@ -166,7 +170,7 @@ def _with_something_to_embed(found: list[Guess], table: TableProfile) -> list[Gu
     """At least one column to embed: the widest text where none suggested itself."""
     texts = [guess for guess in found if guess.is_text and not guess.column.key_position]
     if not texts:
-        raise UsageError(
+        raise NotDrafted(
             f"{table.name} has no text column beside its key, so there is nothing to search by meaning; there are: "
             + ", ".join(f"{guess.column.name} ({guess.type})" for guess in found)
         )
@@ -174,7 +178,7 @@ def _with_something_to_embed(found: list[Guess], table: TableProfile) -> list[Gu
         return found
     open_ = [guess for guess in texts if not guess.personal]
     if not open_:
-        raise UsageError(
+        raise NotDrafted(
             f"{table.name}: its only text looks like personal data "
             f"({', '.join(f'{guess.column.name}: {guess.personal}' for guess in texts)}), which is not embedded by "
             "a guess; write the contract by hand if it should be"

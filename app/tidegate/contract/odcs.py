@@ -5,6 +5,7 @@ from pathlib import Path as File
 
 from tidegate.contract.contract import Contract
 from tidegate.contract.document import Document
+from tidegate.contract.file import require_files
 from tidegate.contract.finding import ContractError, ContractErrors
 from tidegate.contract.findings import Findings
 from tidegate.contract.page import MAX_BYTES as MAX_FILE
@@ -18,6 +19,7 @@ def load_contract(path: str | File) -> Contract:
     """The contract in one file.
 
     Raises:
+        UnknownName: there is no such file.
         ContractErrors: everything that is wrong with it.
     """
     return load_contracts([path])[0]
@@ -27,6 +29,7 @@ def load_contracts(paths: str | File | Iterable[str | File]) -> list[Contract]:
     """The contracts in files and folders (all `*.odcs.yaml` and `*.odcs.yml` below), in order of path.
 
     Raises:
+        UnknownName: a file or folder that is not there.
         ContractErrors: everything that is wrong with any of them, all at once.
     """
     read = read_contracts(paths)
@@ -37,8 +40,13 @@ def load_contracts(paths: str | File | Iterable[str | File]) -> list[Contract]:
 
 
 def read_contracts(paths: str | File | Iterable[str | File]) -> list[tuple[Findings, Contract | None]]:
-    """What was found in each file, and its contract where nothing of it is an error."""
+    """What was found in each file, and its contract where nothing of it is an error.
+
+    Raises:
+        UnknownName: a file or folder that is not there.
+    """
     given = [File(paths)] if isinstance(paths, str | File) else [File(path) for path in paths]
+    require_files(given)
     read: list[tuple[Findings, Contract | None]] = []
     contracts: dict[str, Contract] = {}
     lost = Findings("")

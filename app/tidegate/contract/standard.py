@@ -72,7 +72,7 @@ def _report(fault: ValidationError, findings: Findings) -> None:
         case "additionalProperties" | "unevaluatedProperties" if isinstance(instance, dict):
             allowed = sorted(set(_properties(fault.schema)))
             for key in instance:
-                if key not in allowed:
+                if key not in allowed and not findings.is_known((*path, key)):
                     findings.error((*path, key), f'unknown key "{key}"{did_you_mean(key, allowed)}', allowed)
         case "required":
             missing = [key for key in wanted if key not in instance]

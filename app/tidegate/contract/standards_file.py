@@ -6,6 +6,7 @@ from typing import Any
 
 from tidegate.contract.checks import CHECKS, read_names, read_options
 from tidegate.contract.expression import Member, leaves
+from tidegate.contract.file import require_files
 from tidegate.contract.finding import ContractErrors, did_you_mean
 from tidegate.contract.findings import Findings
 from tidegate.contract.grammar import parse
@@ -37,9 +38,11 @@ def load_standards(path: str | File) -> Standards:
     """The standards in a file.
 
     Raises:
+        UnknownName: there is no such file.
         ContractErrors: everything that is wrong with it.
     """
     findings = Findings(str(path))
+    require_files([path])
     try:
         with File(path).open("rb") as stream:
             content = stream.read(MAX_FILE + 1)

@@ -51,6 +51,7 @@ _BLANK = " \t\r\n"
 _NAME = re.compile(PATTERN)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _SIGN = re.compile(r"!=|<=|>=|[=<>(),+\[\]-]")
+_OF_OTHER_LANGUAGES = {"==": '"="', "<>": '"!="', "&&": '"and"', "||": '"or"'}
 _GLUED = re.compile(r"[A-Za-z0-9_.$\"']")
 _SCOPES = {"row": Kind.ROW, "user": Kind.USER}
 
@@ -83,6 +84,8 @@ def _token(text: str, at: int) -> Token:
         return _number(text, number)
     if name := _NAME.match(text, at):
         return _word(text, name)
+    if (meant := _OF_OTHER_LANGUAGES.get(text[at : at + 2])) is not None:
+        raise RuleSyntaxError(at, text[at : at + 2], meant, f"{text[at : at + 2]!r} has no meaning in a rule")
     if sign := _SIGN.match(text, at):
         return Token(Kind.SIGN, sign[0], sign[0], at)
     raise RuleSyntaxError(

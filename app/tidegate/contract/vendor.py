@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.contract.embedding import LANGUAGE, Embedding, placeholders
+from tidegate.contract.embedding import LANGUAGE, LOCAL, LOCAL_MODELS, Embedding, placeholders
 from tidegate.contract.family import Family, base, family
 from tidegate.contract.finding import did_you_mean
 from tidegate.contract.findings import Findings
@@ -84,6 +84,12 @@ def read_embedding(value: Any, path: Path, findings: Findings) -> Embedding | No
     model = findings.text(settings.get("model"), (*path, "model"))
     if model is not None and not _MODEL.fullmatch(model):
         findings.error((*path, "model"), f"{model!r} is not a model", ("provider/name",))
+    elif model is not None and model.startswith(LOCAL) and model not in LOCAL_MODELS:
+        findings.error(
+            (*path, "model"),
+            f'there is no embedding model "{model}"{did_you_mean(model, LOCAL_MODELS)}',
+            (*LOCAL_MODELS, "openai/…, ollama/…, anything litellm reaches"),
+        )
     language = findings.text(settings.get("language", LANGUAGE), (*path, "language"))
     if language is not None and not is_identifier(language):
         findings.error((*path, "language"), f"{language!r} is no text search configuration", ("simple", "english", "…"))
@@ -161,6 +167,18 @@ def read_row_access(
         elif rule:
             rules[rule.id] = rule
     return tuple(rules.values()), tuple(memberships.values())
+
+
+def may_allow(table: Mapping[str, Any]) -> bool:
+    """Whether a rule is meant to open rows, as far as can be told where it, or what it stands in, did not pass."""
+    items = table.get("customProperties")
+    for item in items if isinstance(items, list) else ():
+        value = item.get("value") if isinstance(item, dict) and item.get("property") == "rowAccess" else None
+        rules = value.get("rules") if isinstance(value, dict) else None
+        for rule in rules if isinstance(rules, list) else ():
+            if isinstance(rule, dict) and rule.get("effect") not in ("require", "deny"):
+                return True
+    return False
 
 
 def _identifier(value: Any, path: Path, findings: Findings) -> str | None:

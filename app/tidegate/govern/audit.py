@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tidegate.contract.finding import did_you_mean
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
+from tidegate.govern.named import require_published
 from tidegate.sql import queries
 
 _AGE = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
+_KINDS = ("apply", "model", "product", "principal", "token", "domain", "standards", "break-glass")
+"""Families of events (sql/audit.sql, model.sql, audit_log.sql)."""
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -52,6 +56,16 @@ def audit_events(
     product: str | None = None,
     most: int = 1000,
 ) -> list[AuditEvent]:
-    """The last `most` events, the newest first. `kind`: `apply`, or all of a family: `principal`."""
+    """The last `most` events, the newest first. `kind`: `apply`, or all of a family: `principal`.
+
+    Raises:
+        UnknownName: there is no such kind; or nothing is recorded of the product, and it is not published.
+    """
+    if kind is not None and not any(kind == known or kind.startswith(f"{known} ") for known in _KINDS):
+        near = did_you_mean(kind, _KINDS)
+        raise UnknownName(f'there is no kind of event "{kind}"{near}; there are: {", ".join(_KINDS)}')
     parameters = {"since": since, "kind": kind, "product": product, "most": most}
-    return [AuditEvent(*row) for row in connection.execute(queries("audit_log")["events"], parameters)]
+    events = [AuditEvent(*row) for row in connection.execute(queries("audit_log")["events"], parameters)]
+    if not events and connection.execute(queries("audit_log")["known"], parameters).fetchone() is None:
+        require_published(connection, product)  # what is published no more has its events still
+    return events

@@ -7,7 +7,8 @@ from datetime import datetime
 import psycopg
 
 from tidegate.database import Connection
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
+from tidegate.govern.named import require_roles
 from tidegate.sql import queries
 
 MOST_MINUTES = 480
@@ -36,7 +37,8 @@ def begin(
     """Gives it; returns when it ends by itself.
 
     Raises:
-        UsageError: no reason, too long, no such role or product.
+        UsageError: no reason, too long.
+        UnknownName: there is no such role or product.
         GlassUnbroken: the login is no member of tidegate_admin.
     """
     parameters = {
@@ -51,9 +53,16 @@ def begin(
 
 
 def end(connection: Connection, principal: str) -> int:
-    """Ends a role's grants now; returns how many there were."""
+    """Ends a role's grants now; returns how many there were.
+
+    Raises:
+        UnknownName: there were none, and there is no such role.
+        GlassUnbroken: the login is no member of tidegate_admin.
+    """
     row = _call(connection, "end", {"principal": principal})
     assert isinstance(row, int)
+    if not row:
+        require_roles(connection, [principal], " LOGIN")
     return row
 
 
@@ -67,7 +76,8 @@ def _call(connection: Connection, name: str, parameters: dict[str, object]) -> o
         row = connection.execute(queries("audit_log")[name], parameters).fetchone()
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject) as error:
         hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
-        raise UsageError(f"{error.diag.message_primary}{hint}") from None
+        kind = UnknownName if isinstance(error, psycopg.errors.UndefinedObject) else UsageError
+        raise kind(f"{error.diag.message_primary}{hint}") from None
     except psycopg.errors.InsufficientPrivilege as error:
         way_out = error.diag.message_hint or f"run: GRANT tidegate_admin TO {connection.info.user}"
         raise GlassUnbroken(f"{error.diag.message_primary}; {way_out}") from None

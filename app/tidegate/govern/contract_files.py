@@ -15,6 +15,7 @@ def load_against(paths: Sequence[Path], known: Mapping[str, Contract]) -> tuple[
         known: published contracts by their text.
 
     Raises:
+        UnknownName: a file or folder that is not there.
         ContractErrors: everything that is wrong with any of them, all at once.
     """
     files = list(dict.fromkeys(file for path in paths for file in _below(path)))

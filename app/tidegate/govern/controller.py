@@ -15,7 +15,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from tidegate.contract.contract import Contract
-from tidegate.contract.finding import ContractErrors
 from tidegate.contract.odcs import parse_contract
 from tidegate.database import Connection, connect
 from tidegate.errors import TidegateError
@@ -120,7 +119,7 @@ class Controller:
                 self._record(connection, number, outcome)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             raise
-        except (ContractErrors, TidegateError) as error:
+        except TidegateError as error:
             return self._record(connection, number, Outcome("refused", str(error), None))
         except psycopg.Error as error:
             return self._record(connection, number, Outcome("refused", f"Postgres: {str(error).strip()}", None))

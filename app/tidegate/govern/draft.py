@@ -7,9 +7,10 @@ from psycopg.rows import class_row
 
 from tidegate.contract.draft import draft, product_names
 from tidegate.contract.family import Family, family
+from tidegate.contract.guess import NotDrafted
 from tidegate.contract.table_profile import ColumnProfile, TableProfile
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName
 from tidegate.sql import queries
 
 SAMPLE = 1000
@@ -20,7 +21,9 @@ def draft_contract(connection: Connection, product: str, table: str | None = Non
     """A contract for `table` (`schema.table`; by default the product's own name), as YAML.
 
     Raises:
-        UsageError: there is no such table, or it cannot have a contract yet (no key, no text); says what to do.
+        UnknownName: there is no such table.
+        UsageError: the product's name is none.
+        NotDrafted: it cannot have a contract yet (no key, no text); says what to do.
     """
     domain, name = product_names(product)
     schema, dot, source = (table or product).partition(".")
@@ -33,7 +36,8 @@ def read_profile(connection: Connection, schema: str, table: str) -> TableProfil
     """What the database knows of a table.
 
     Raises:
-        UsageError: there is no such table, it is no ordinary one, or it has no primary key.
+        UnknownName: there is no such table.
+        NotDrafted: it is no ordinary one, or it has no primary key.
     """
     static = queries("draft")
     name = f"{schema}.{table}"
@@ -42,16 +46,16 @@ def read_profile(connection: Connection, schema: str, table: str) -> TableProfil
         tables = [found[0] for found in connection.execute(static["tables"])]
         near = get_close_matches(name, tables, n=3)
         known = near or tables[:10]
-        raise UsageError(f"there is no table {name} here; there are: {', '.join(known) or 'none'}")
+        raise UnknownName(f"there is no table {name} here; there are: {', '.join(known) or 'none'}")
     oid, kind, rows, comment = row
     if kind != "r":
-        raise UsageError(f"{name} is not an ordinary table (relkind {kind}); publish a table, or the partitions singly")
+        raise NotDrafted(f"{name} is not an ordinary table (relkind {kind}); publish a table, or the partitions singly")
     with connection.cursor(row_factory=class_row(ColumnProfile)) as cursor:
         columns = tuple(cursor.execute(static["column_facts"], {"oid": oid}))
     if not any(column.key_position for column in columns):
         unique = connection.execute(static["unique_columns"], {"oid": oid}).fetchone()
         hint = ", ".join(unique[0]) if unique else next((c.name for c in columns if c.name == "id"), "…")
-        raise UsageError(
+        raise NotDrafted(
             f"{name} has no primary key, so its rows cannot be told apart; run "
             f"ALTER TABLE {name} ADD PRIMARY KEY ({hint})"
         )

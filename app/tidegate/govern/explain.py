@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -11,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from tidegate.database import Connection
 from tidegate.errors import TidegateError, UsageError
+from tidegate.govern.named import require_published, require_roles
 
 Json = dict[str, Any]
 _PAIR = re.compile(r"([a-z_][a-z0-9_]*)=(.*)", re.DOTALL)
@@ -51,9 +53,12 @@ def explain_role(connection: Connection, principal: str, product: str, key: Any 
     """What `tidegate.explain_access` says of a role; without `key`: of the product as a whole.
 
     Raises:
-        NotExplained: no such role, product or key; the source cannot be read; the login is no administrator.
+        UnknownName: there is no such role or product.
+        UsageError: the key is none of the product.
+        NotExplained: the source cannot be read; the login is no administrator.
     """
-    return _asked(connection, "SELECT tidegate.explain_access(%s, %s, %s)", [principal, product, _key(key)])
+    with _refusals(connection, product, [principal]):
+        return _asked(connection, "SELECT tidegate.explain_access(%s, %s, %s)", [principal, product, _key(key)])
 
 
 def explain_given(
@@ -61,22 +66,25 @@ def explain_given(
 ) -> Json:
     """The same for somebody who has these roles and attributes. Raises as `explain_role`."""
     given = Jsonb({name: list(values) for name, values in attributes.items()})
-    return _asked(
-        connection, "SELECT tidegate.explain_access_as(%s, %s, %s, %s)", [list(roles), given, product, _key(key)]
-    )
+    parameters = [list(roles), given, product, _key(key)]
+    with _refusals(connection, product):
+        explained = _asked(connection, "SELECT tidegate.explain_access_as(%s, %s, %s, %s)", parameters)
+    require_roles(connection, roles)
+    return explained
 
 
 def explain_claims(connection: Connection, claims: Json, product: str, key: Any = None) -> Json:
-    """The same for who comes with a token of these claims. Raises as `explain_role`."""
-    return _asked(connection, "SELECT tidegate.explain_access_with(%s, %s, %s)", [Jsonb(claims), product, _key(key)])
+    """The same for who comes with a token of these claims. Raises as `explain_role`; NotExplained of the claims."""
+    with _refusals(connection, product):
+        return _asked(
+            connection, "SELECT tidegate.explain_access_with(%s, %s, %s)", [Jsonb(claims), product, _key(key)]
+        )
 
 
 def who_can_see(connection: Connection, product: str, key: Any) -> list[Seer]:
     """All roles that see the row now, and the token issuers whose people could. Raises as `explain_role`."""
-    try:
+    with _refusals(connection, product):
         rows = connection.execute("SELECT * FROM tidegate.who_can_see(%s, %s)", [product, _key(key)]).fetchall()
-    except psycopg.Error as error:
-        raise _refusal(error) from None
     return [Seer(*row) for row in rows]
 
 
@@ -84,14 +92,14 @@ def read_claims(text: str) -> Json:
     """The claims in a file: a JSON object.
 
     Raises:
-        UsageError: it is none.
+        NotExplained: it is none.
     """
     try:
         claims = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"the claims are no JSON: {error}") from None
+        raise NotExplained(f"the claims are no JSON: {error}") from None
     if not isinstance(claims, dict):
-        raise UsageError("the claims are no JSON object")
+        raise NotExplained("the claims are no JSON object")
     return claims
 
 
@@ -100,19 +108,25 @@ def _key(key: Any) -> Jsonb | None:
 
 
 def _asked(connection: Connection, statement: LiteralString, parameters: list[Any]) -> Json:
-    try:
-        row = connection.execute(statement, parameters).fetchone()
-    except psycopg.Error as error:
-        raise _refusal(error) from None
+    row = connection.execute(statement, parameters).fetchone()
     assert row is not None
     explained: Json = row[0]
     return explained
 
 
-def _refusal(error: psycopg.Error) -> TidegateError:
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return NotExplained("only administrators may ask about others: GRANT tidegate_admin TO your login")
-    if isinstance(error, psycopg.OperationalError):
-        raise error
-    hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
-    return NotExplained(f"{error.diag.message_primary}.{hint}")
+@contextmanager
+def _refusals(connection: Connection, product: str, roles: Sequence[str] = ()) -> Iterator[None]:
+    """What the database says to the question, in the asker's words."""
+    try:
+        yield
+    except psycopg.OperationalError:
+        raise
+    except psycopg.errors.InsufficientPrivilege:
+        raise NotExplained("only administrators may ask about others: GRANT tidegate_admin TO your login") from None
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.UndefinedObject):
+            require_published(connection, product)
+            require_roles(connection, roles, " LOGIN")
+        hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
+        kind = UsageError if isinstance(error, psycopg.errors.InvalidParameterValue) else NotExplained
+        raise kind(f"{error.diag.message_primary}.{hint}") from None

@@ -7,7 +7,7 @@ from typing import Any
 from psycopg.rows import class_row
 
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName
 from tidegate.sql import queries
 
 
@@ -28,7 +28,7 @@ def product_history(connection: Connection, product: str) -> list[PublishedVersi
     """The versions, newest first.
 
     Raises:
-        UsageError: nothing was ever published under the name.
+        UnknownName: nothing was ever published under the name.
     """
     with connection.cursor(row_factory=class_row(PublishedVersion)) as cursor:
         found = cursor.execute(queries("history")["versions"], {"product": product}).fetchall()
@@ -41,16 +41,16 @@ def version_text(connection: Connection, product: str, version: str) -> str:
     """The contract as it was published.
 
     Raises:
-        UsageError: there is no such version.
+        UnknownName: there is no such version.
     """
     row = connection.execute(queries("history")["version_text"], {"product": product, "version": version}).fetchone()
     if row is None:
         versions = [each.version for each in product_history(connection, product)]
-        raise UsageError(f"{product} has no version {version}; there are: {', '.join(versions)}")
+        raise UnknownName(f"{product} has no version {version}; there are: {', '.join(versions)}")
     text: str = row[0]
     return text
 
 
 def _unknown(connection: Connection, product: str) -> None:
     known = [row[0] for row in connection.execute(queries("history")["products"])]
-    raise UsageError(f"{product} was never published here; there are: {', '.join(known) or 'none'}")
+    raise UnknownName(f"{product} was never published here; there are: {', '.join(known) or 'none'}")

@@ -6,10 +6,15 @@ from typing import Literal
 
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError
+from tidegate.govern.named import require_published
 from tidegate.sql import queries
 
 Direction = Literal["switch", "rollback"]
+
+
+class NoSecondIndex(TidegateError):
+    """There is no second index, or none that searches may go to in this direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +39,24 @@ def index_pair(connection: Connection, product: str, direction: Direction | None
     """The searched one first.
 
     Raises:
-        UsageError: there are no two, or not such as can be switched in this direction.
+        UnknownName: there is no such product.
+        NoSecondIndex: there are no two, or not such as can be switched in this direction.
     """
+    require_published(connection, product)
     rows = connection.execute(queries("model")["pair"], {"product": product}).fetchall()
     indexes = [PairedIndex(row[0], row[1], Contract.from_spec(row[2]), *row[3:]) for row in rows]
-    if not indexes:
-        raise UsageError(f'product "{product}" is not published; "tidegate status" lists those that are')
     if len(indexes) == 1:
-        raise UsageError(
+        raise NoSecondIndex(
             f"{product} has one index, with {indexes[0].model}, and none beside it; "
             "a contract with another model builds one when it is applied"
         )
     now, then = indexes
     if direction == "switch" and not then.wanted:
-        raise UsageError(f'{product} is with the model of its contract, {now.model}; back: "tidegate model rollback"')
+        raise NoSecondIndex(
+            f'{product} is with the model of its contract, {now.model}; back: "tidegate model rollback"'
+        )
     if direction == "rollback" and then.served_until is None:
-        raise UsageError(
+        raise NoSecondIndex(
             f'the index of {product} with {then.model} was never searched; "tidegate model switch" lets it be, '
             '"tidegate model drop" removes it'
         )

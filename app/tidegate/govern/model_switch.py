@@ -58,7 +58,8 @@ def switch(
         told: what is waited for, when it changes.
 
     Raises:
-        UsageError: there is no such product, or no such index beside it.
+        UnknownName: there is no such product.
+        NoSecondIndex: there is no such index beside it.
         NotReady: the other index is not built, or not as fresh as it has to be.
         ApplyBlocked: other transactions held the tables for a minute; nothing was changed.
     """
@@ -87,7 +88,8 @@ def drop(connection: Connection, product: str) -> str:
     """Removes the second index of the product, whichever it is; returns its model.
 
     Raises:
-        UsageError: there is none.
+        UnknownName: there is no such product.
+        NoSecondIndex: there is no second index.
         ApplyBlocked: other transactions held its table for a minute; nothing was changed.
         NotReady: something of somebody else's stands on its table.
     """

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.capture.stream import HOME
+from tidegate.contract.file import require_files
 from tidegate.contract.odcs import parse_contract
 from tidegate.contract.standards_file import parse_standards
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError
 from tidegate.govern.estimate import Estimate
 from tidegate.govern.matrix import Matrix
 from tidegate.govern.plan_set import PlanSet, Statement, Wanted, statements
 
 FORMAT = 1
 Json = dict[str, Any]
+
+
+class NoPlan(TidegateError):
+    """The file is no plan that can be applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,15 @@ def read_plan_file(path: Path, sources: Mapping[str, str]) -> PlanFile:
     """Reads a plan. `sources`: as in Wanted; a plan names them without their DSNs.
 
     Raises:
-        UsageError: it is no plan of tidegate, or of another format.
+        UnknownName: there is no such file.
+        NoPlan: it is no plan of tidegate, or of another format.
         ContractErrors: a contract in it does not pass.
     """
+    require_files([path])
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["tidegate_plan"] != FORMAT:
-            raise UsageError(f"{path}: plan format {document['tidegate_plan']} is not this release's; plan again")
+            raise NoPlan(f"{path}: plan format {document['tidegate_plan']} is not this release's; plan again")
         wanted = Wanted(
             tuple(parse_contract(each["text"].encode(), each["path"]) for each in document["contracts"]),
             None
@@ -85,9 +92,9 @@ def read_plan_file(path: Path, sources: Mapping[str, str]) -> PlanFile:
         if document["standards_statements"]:
             planned["standards"] = _read(document["standards_statements"])
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+        raise NoPlan(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f'{path} is no plan; "tidegate plan contracts/ -o plan.json" writes one') from None
+        raise NoPlan(f'{path} is no plan; "tidegate plan contracts/ -o plan.json" writes one') from None
     return PlanFile(wanted, planned)
 
 

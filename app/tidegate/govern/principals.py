@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tidegate.contract.finding import did_you_mean
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
+from tidegate.govern.named import require_roles
 from tidegate.sql import queries
 
 _ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -22,10 +24,7 @@ class Principal:
     @property
     def sentence(self) -> str:
         """For people; the attributes as `principal set` takes them."""
-        shown = " ".join(
-            f"{name}={','.join(value.replace(',', chr(92) + ',') for value in values)}"
-            for name, values in self.attributes.items()
-        )
+        shown = as_assignments(self.attributes)
         kind = "its role is gone, nobody has these" if self.kind == "gone" else self.kind
         return f"{self.principal} ({kind}): {shown}"
 
@@ -46,13 +45,21 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, list[str]]:
     return parsed
 
 
+def as_assignments(attributes: Mapping[str, Sequence[str]]) -> str:
+    """The same as `parse_assignments` reads them, in one line."""
+    return " ".join(
+        f"{name}={','.join(value.replace(',', chr(92) + ',') for value in values)}"
+        for name, values in attributes.items()
+    )
+
+
 def set_attributes(connection: Connection, principal: str, attributes: Mapping[str, Sequence[str]]) -> None:
     """Replaces the values of these attributes.
 
     Raises:
-        UsageError: there is no role of this name.
+        UnknownName: there is no role of this name.
     """
-    _require_role(connection, principal)
+    require_roles(connection, [principal], " LOGIN")
     with connection.transaction():
         for name, values in attributes.items():
             connection.execute(
@@ -62,7 +69,19 @@ def set_attributes(connection: Connection, principal: str, attributes: Mapping[s
 
 
 def unset_attributes(connection: Connection, principal: str, names: Sequence[str]) -> int:
-    """Removes attributes; all of them where none is named. Returns how many there were."""
+    """Removes attributes; all of them where none is named. Returns how many there were.
+
+    Raises:
+        UnknownName: no role of this name, and none that is gone, or it has no such attribute; nothing was removed.
+    """
+    known = next((one for one in list_principals(connection) if one.principal == principal), None)
+    own = known.attributes if known else {}
+    if known is None:
+        require_roles(connection, [principal], " LOGIN")
+    for name in names:
+        if name not in own:
+            has = f"it has {', '.join(own)}" if own else "it has none of its own"
+            raise UnknownName(f'role "{principal}" has no attribute "{name}"{did_you_mean(name, own)}; {has}')
     parameters = {"principal": principal, "attributes": list(names)}
     return connection.execute(queries("principal_attributes")["unset"], parameters).rowcount
 
@@ -77,9 +96,9 @@ def show_attributes(connection: Connection, principal: str) -> dict[str, dict[st
     """Own and inherited values: `{"regions": {"own": [...]}, "tenant": {"from support": [...]}}`.
 
     Raises:
-        UsageError: there is no role of this name.
+        UnknownName: there is no role of this name.
     """
-    _require_role(connection, principal)
+    require_roles(connection, [principal], " LOGIN")
     rows = connection.execute(queries("principal_attributes")["show"], {"principal": principal}).fetchall()
     shown: dict[str, dict[str, list[str]]] = {}
     for attribute, origin, values in rows:
@@ -93,8 +112,3 @@ def list_principals(connection: Connection) -> list[Principal]:
     for name, kind, attribute, values in connection.execute(queries("principal_attributes")["list"]):
         found.setdefault(name, Principal(name, kind, {})).attributes[attribute] = values
     return list(found.values())
-
-
-def _require_role(connection: Connection, principal: str) -> None:
-    if connection.execute(queries("govern")["role_exists"], {"roles": [principal]}).fetchone() is None:
-        raise UsageError(f'there is no role "{principal}"; create it first: CREATE ROLE "{principal}" LOGIN')

@@ -10,7 +10,7 @@ import psycopg
 
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName
 from tidegate.sql import queries
 
 Kind = Literal["plan", "apply"]
@@ -19,6 +19,10 @@ _POLL_S = 0.2
 
 class NotHandedIn(TidegateError):
     """The contract could not be handed in."""
+
+
+class Decided(TidegateError):
+    """The submission does not wait for a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,11 @@ def outcome(connection: Connection, number: int) -> Outcome:
     """What became of a submission so far.
 
     Raises:
-        UsageError: there is none of this number that the caller may know of.
+        UnknownName: there is none of this number that the caller may know of.
     """
     row = connection.execute(queries("controller")["outcome"], {"id": number}).fetchone()
     if row is None:
-        raise UsageError(f'there is no submission {number}; "tidegate submissions" lists them')
+        raise UnknownName(f'there is no submission {number}; "tidegate submissions" lists them')
     return Outcome(*row)
 
 
@@ -136,8 +140,10 @@ def refuse(connection: Connection, number: int, reason: str) -> None:
     """Refuses a submission that waits.
 
     Raises:
-        UsageError: there is none of this number that waits.
+        UnknownName: there is none of this number.
+        Decided: it does not wait.
     """
     decided = connection.execute(queries("controller")["refuse"], {"id": number, "outcome": reason})
     if not decided.rowcount:
-        raise UsageError(f'no submission {number} waits for a decision; "tidegate submissions" lists them')
+        state = outcome(connection, number).state
+        raise Decided(f"submission {number} does not wait for a decision: it is {state}")

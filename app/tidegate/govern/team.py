@@ -8,8 +8,9 @@ from tidegate.capture.stream import HOME
 from tidegate.contract.contract import Contract
 from tidegate.contract.identifier import is_identifier
 from tidegate.database import Connection
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
 from tidegate.govern import chunk_table as table_of
+from tidegate.govern.named import require_roles
 from tidegate.sql import queries
 
 
@@ -107,12 +108,12 @@ def add_domain(connection: Connection, domain: str, role: str, review: str) -> N
     """Names the role whose members hand in the domain's contracts. Again: changes it.
 
     Raises:
-        UsageError: no domain's name, no such role, or a role that is more than a team.
+        UsageError: no domain's name, or a role that is more than a team.
+        UnknownName: there is no such role.
     """
     if not is_identifier(domain):
         raise UsageError(f'"{domain}" cannot be a domain: lower-case letters, digits and _')
-    if connection.execute(queries("govern")["role_exists"], {"roles": [role]}).fetchone() is None:
-        raise UsageError(f'there is no role "{role}"; create it first: CREATE ROLE "{role}"')
+    require_roles(connection, [role])
     if connection.execute(queries("controller")["dangerous_roles"], {"roles": [role]}).fetchone() is not None:
         raise UsageError(
             f"role \"{role}\" has rights beyond a team's (superuser, BYPASSRLS, CREATEROLE, a role of tidegate's)"
@@ -129,11 +130,11 @@ def remove_domain(connection: Connection, domain: str) -> None:
     """Its products stay; nobody hands in contracts for it any more.
 
     Raises:
-        UsageError: there is no such domain.
+        UnknownName: there is no such domain.
     """
     removed = connection.execute(queries("controller")["domain_remove"], {"domain": domain}).rowcount
     if not removed:
-        raise UsageError(f'there is no domain "{domain}"; "tidegate domain list" shows them')
+        raise UnknownName(f'there is no domain "{domain}"; "tidegate domain list" shows them')
 
 
 @dataclass(frozen=True, slots=True)

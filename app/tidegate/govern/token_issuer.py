@@ -9,7 +9,7 @@ from typing import Any, Self
 from psycopg.types.json import Jsonb
 
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
 from tidegate.sql import queries
 
 _ATTRIBUTE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -112,7 +112,7 @@ def remove_issuer(connection: Connection, issuer: str) -> None:
     """Removes an issuer and its keys: its tokens count no more, from the next statement on.
 
     Raises:
-        UsageError: there is none of this name.
+        UnknownName: there is none of this name.
     """
     if connection.execute(queries("token_issuers")["remove"], {"issuer": issuer}).rowcount == 0:
-        raise UsageError(f'there is no issuer "{issuer}"; "tidegate token issuer list" names them')
+        raise UnknownName(f'there is no issuer "{issuer}"; "tidegate token issuer list" names them')

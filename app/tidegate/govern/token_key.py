@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 import psycopg
 
 from tidegate.database import Connection
-from tidegate.errors import UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
 from tidegate.govern.token_issuer import TokenIssuer
 from tidegate.signing_key import SigningKey
 from tidegate.sql import queries
+
+
+class KeyRevoked(TidegateError):
+    """The key is revoked already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ def add_key(
     """Lets an issuer sign with a key, beside those that it has.
 
     Raises:
-        UsageError: no such issuer, a kid that is taken (also by a revoked key), a login that is no gateway.
+        UnknownName: there is no such issuer.
+        UsageError: a kid that is taken (also by a revoked key), a login that is no gateway.
     """
     for (name,) in connection.execute(queries("token_keys")["no_gateways"], {"gateways": list(gateways)}).fetchall():
         raise UsageError(f'"{name}" is no gateway: GRANT tidegate_gateway TO "{name}" makes a login one')
@@ -66,7 +71,7 @@ def add_key(
     except psycopg.errors.UniqueViolation:
         raise UsageError(f'kid "{key.kid}" is taken; a key has a kid of its own, also after it was revoked') from None
     except psycopg.errors.ForeignKeyViolation:
-        raise UsageError(f'there is no issuer "{issuer}"; declare it first: tidegate token issuer set') from None
+        raise UnknownName(f'there is no issuer "{issuer}"; declare it first: tidegate token issuer set') from None
 
 
 def list_keys(connection: Connection) -> list[TokenKey]:
@@ -79,23 +84,25 @@ def revoke_key(connection: Connection, kid: str, *, after: timedelta | None = No
     """Ends a key: at once and for good, or after a time in which tokens that it signed may run out.
 
     Raises:
-        UsageError: there is none of this kid, or it is revoked already.
+        UnknownName: there is none of this kid.
+        KeyRevoked: it is revoked already.
     """
     if after is None:
         found = connection.execute(queries("token_keys")["revoke"], {"kid": kid}).rowcount
     else:
         found = connection.execute(queries("token_keys")["end"], {"kid": kid, "left": after}).rowcount
     if found == 0:
-        raise UsageError(f'there is no key "{kid}" to revoke; "tidegate token key list" names them')
+        issuer_of(connection, kid)
+        raise KeyRevoked(f'key "{kid}" is revoked already; nothing was changed')
 
 
 def issuer_of(connection: Connection, kid: str) -> TokenIssuer:
     """The issuer whose key this is.
 
     Raises:
-        UsageError: there is no key of this kid.
+        UnknownName: there is no key of this kid.
     """
     row = connection.execute(queries("token_keys")["issuer"], {"kid": kid}).fetchone()
     if row is None:
-        raise UsageError(f'there is no key "{kid}"; "tidegate token key list" names them')
+        raise UnknownName(f'there is no key "{kid}"; "tidegate token key list" names them')
     return TokenIssuer.of_row(row)

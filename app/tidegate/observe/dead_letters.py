@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidegate.database import Connection
+from tidegate.errors import UnknownName
 from tidegate.sql import queries
 
 
@@ -30,15 +31,27 @@ def list_dead_letters(connection: Connection, product: str | None = None) -> lis
 
 
 def retry_dead_letters(connection: Connection, product: str | None, ids: Sequence[int] | None) -> int:
-    """Lets the worker read these rows from the source and index them again; returns how many."""
+    """Lets the worker read these rows from the source and index them again; returns how many.
+
+    Raises:
+        UnknownName: one of the numbers is none (of the product); nothing was done.
+    """
     return _change(connection, "dead_letters_retry", product, ids)
 
 
 def drop_dead_letters(connection: Connection, product: str | None, ids: Sequence[int] | None) -> int:
-    """Forgets them: the rows stay unsearchable until they change again; returns how many."""
+    """Forgets them: the rows stay unsearchable until they change again; returns how many.
+
+    Raises:
+        UnknownName: one of the numbers is none (of the product); nothing was done.
+    """
     return _change(connection, "dead_letters_drop", product, ids)
 
 
 def _change(connection: Connection, name: str, product: str | None, ids: Sequence[int] | None) -> int:
     parameters = {"product": product, "ids": None if ids is None else list(ids)}
+    if absent := connection.execute(queries("status")["dead_letters_absent"], parameters).fetchall():
+        numbers = ", ".join(str(row[0]) for row in absent)
+        of = f" of {product}" if product else ""
+        raise UnknownName(f'there is no dead letter {numbers}{of}; "tidegate dead-letters list" has those that are')
     return connection.execute(queries("status")[name], parameters).rowcount

@@ -15,6 +15,8 @@ class ProductStatus:
         within_sla: the SLA's percentile of the last hour is within it; None where there is no SLA or no change.
         as_of: every change committed before it is in the index.
         source_rows_estimate: rows of the source table, as the planner knows them.
+        source: the database that the rows come from; the empty name is the index's own.
+        age_s: how long ago `as_of` is, by the server's clock.
     """
 
     product: str
@@ -36,6 +38,8 @@ class ProductStatus:
     as_of: datetime | None
     watermark: str | None
     source_rows_estimate: int | None
+    source: str
+    age_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

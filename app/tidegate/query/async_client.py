@@ -142,6 +142,9 @@ class AsyncClient(Surface):
     async def why_nothing(self, products: Sequence[str] | None = None) -> str:
         return await self._run(self._requests.why_nothing(None if products is None else tuple(products)))
 
+    async def why_old(self, products: Sequence[str] | None = None) -> str | None:
+        return await self._run(self._requests.why_old(None if products is None else tuple(products)))
+
     async def exchange(self, id_token: str) -> str:
         return await self._in_thread(lambda: self._exchanger().exchange(id_token))  # type: ignore[no-any-return]
 
@@ -226,5 +229,15 @@ class AsyncClient(Surface):
             await connection.execute(opening)
 
 
-for _name in ("search", "similar", "statement", "search_statement", "ask", "why_nothing", "exchange", "close"):
+for _name in (
+    "search",
+    "similar",
+    "statement",
+    "search_statement",
+    "ask",
+    "why_nothing",
+    "why_old",
+    "exchange",
+    "close",
+):
     getattr(AsyncClient, _name).__doc__ = getattr(Client, _name).__doc__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from tidegate.errors import TidegateError, UsageError
+from tidegate.errors import TidegateError, UnknownName, UsageError
 from tidegate.query.steps import Steps, T, fetch
 from tidegate.sql import queries
 
@@ -42,7 +42,7 @@ def offered(products: Sequence[str] | None) -> Steps[list[Offered]]:
     """These products, or all that are offered and not suspended.
 
     Raises:
-        UsageError: one is not published, or not offered to the caller.
+        UnknownName: one is not published, or not offered to the caller.
         SearchRefused: one is suspended.
     """
     rows = yield from fetch(SQL["offered"])
@@ -52,7 +52,7 @@ def offered(products: Sequence[str] | None) -> Steps[list[Offered]]:
     for name in products:
         if name not in found:
             who = yield from whoami()
-            raise UsageError(
+            raise UnknownName(
                 f'product "{name}" is not published, or not offered to role "{who}"; '
                 f"there are: {', '.join(found) or 'none'}"
             )

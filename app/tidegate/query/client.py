@@ -199,6 +199,10 @@ class Client(Surface):
         """What may be behind an empty result: nothing offered, not indexed yet, or nothing that the role may see."""
         return self._run(self._requests.why_nothing(None if products is None else tuple(products)))
 
+    def why_old(self, products: Sequence[str] | None = None) -> str | None:
+        """One line where the index of what is searched is clearly older than its SLA, and why; None where it is not."""
+        return self._run(self._requests.why_old(None if products is None else tuple(products)))
+
     def exchange(self, id_token: str) -> str:
         """A short-lived token of the database for one of an identity provider; see tidegate.query.exchange.
 

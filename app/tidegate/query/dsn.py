@@ -11,6 +11,7 @@ def try_out(dsn: str, role: str | None) -> None:
     Raises:
         ConnectionFailed: not reachable, or the login may not take the role.
         NotInitialised: a database without tidegate.
+        UnknownName: there is no such role.
         UsageError: the DSN is none.
     """
     with connect(dsn, role=role) as connection:

@@ -12,6 +12,10 @@ from tidegate.query.scope import Scope
 from tidegate.query.steps import Steps, fetch
 
 _NUDGE = timedelta(milliseconds=250)
+CLEARLY = timedelta(seconds=60)
+"""How much older than its SLA an index may be before that is worth a word: restarts and bursts are shorter."""
+_ALONE = timedelta(seconds=10)
+"""The same where nobody reads the changes."""
 
 
 class StaleIndex(TransientError):
@@ -61,6 +65,28 @@ def as_of(products: Sequence[str]) -> Steps[datetime | None]:
     rows = yield from fetch(SQL["ages"], {"products": list(products)})
     moment: datetime | None = rows[0][1] if rows else None
     return moment
+
+
+def why_old(products: Sequence[str] | None, idle: timedelta) -> Steps[str | None]:
+    """A line on products whose index is clearly older than their SLA, and the way out; None where there are none.
+
+    Args:
+        products: those that are searched; None: all that are offered.
+        idle: how old `as_of` gets where nothing happens: the heartbeat's interval.
+    """
+    wanted = {"products": None if products is None else list(products), "late": CLEARLY + idle, "alone": _ALONE + idle}
+    rows = yield from fetch(SQL["old"], wanted)
+    if not rows:
+        return None
+    _, moment, age, somebody = rows[0]
+    names = ", ".join(row[0] for row in rows)
+    reason = (
+        '"tidegate status" says why'
+        if somebody
+        else 'no worker is running; start "tidegate run" (or see "tidegate status")'
+    )
+    noun = "product" if len(rows) == 1 else "products"
+    return f"{noun} {names}: the index is as of {moment:%Y-%m-%d %H:%M:%S}Z, {spoken(age)} ago: {reason}"
 
 
 def recent_enough(scope: Scope, products: Sequence[str]) -> Steps[None]:

@@ -1,7 +1,7 @@
 """The calls of both clients, as steps: written once, driven by blocking or by awaiting."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tidegate.index.embedding.local_model import MODEL
@@ -13,6 +13,7 @@ from tidegate.query.catalog import why_nothing as _why_nothing
 from tidegate.query.hit import Hit
 from tidegate.query.language_model import LanguageModel
 from tidegate.query.recency import as_of, recent_enough
+from tidegate.query.recency import why_old as _why_old
 from tidegate.query.scope import Scope
 from tidegate.query.search import Question
 from tidegate.query.steps import Steps, fetch, work
@@ -64,6 +65,10 @@ class Requests:
             model = LanguageModel(self._settings.llm, self._settings)
             return (yield from generate(question.text, hits, model, moment, stream=stream))
         return (yield from extract(question.text, hits, self._embedders.of(MODEL), moment))
+
+    def why_old(self, products: tuple[str, ...] | None) -> Steps[str | None]:
+        """See tidegate.query.recency."""
+        return refusals(_why_old(products, timedelta(milliseconds=self._settings.heartbeat_ms)))
 
     def why_nothing(self, products: tuple[str, ...] | None) -> Steps[str]:
         """See tidegate.query.catalog."""

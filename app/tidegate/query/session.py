@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg_pool import PoolTimeout
 
 from tidegate.database import ConnectionFailed
-from tidegate.errors import UsageError
+from tidegate.errors import UnknownName, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,14 @@ class Identity:
         """What the database says to the openings, in the caller's words.
 
         Raises:
+            UnknownName: there is no such role.
             UsageError: the login may not take the role.
         """
         try:
             yield
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+        except psycopg.errors.InvalidParameterValue:
+            raise UnknownName(f'there is no role "{self.role}" that login "{login}" could act as') from None
+        except psycopg.errors.InsufficientPrivilege as error:
             raise UsageError(f'login "{login}" may not act as "{self.role}": {error.diag.message_primary}') from None
 
 

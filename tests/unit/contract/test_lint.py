@@ -82,6 +82,80 @@ def test_a_type_that_nobody_has_is_warned_of(tmp_path: Path, type_: str, says: s
     assert all(str(says) in message for message in told)
 
 
+READERS, MODEL = LINES.index(next(line for line in LINES if "id: readers" in line)) + 1, "local/all-minilm-l6-v2"
+
+
+def findings(tmp_path: Path, before: str, after: str) -> list[str]:
+    """What lint says of the contract with this change, without what it always says."""
+    assert before in SIMPLE_CONTRACT
+    (tmp_path / "c.odcs.yaml").write_text(SIMPLE_CONTRACT.replace(before, after), encoding="utf-8")
+    said = as_text(lint(tmp_path, default_standards())).splitlines()
+    return [line.removeprefix(f"{tmp_path}/") for line in said if "has no classification" not in line]
+
+
+@pytest.mark.parametrize("model", [MODEL, "openai/text-embedding-3-small", "ollama/locally-grown", "azure/my-own/name"])
+def test_models_of_other_providers_are_free_text(tmp_path: Path, model: str) -> None:
+    assert findings(tmp_path, MODEL, model) == []
+
+
+@pytest.mark.parametrize("model", ["local/all-minilm", "local/e5"])
+def test_a_local_model_that_is_not_there_is_an_error(tmp_path: Path, model: str) -> None:
+    (said,) = findings(tmp_path, MODEL, model)
+    line = LINES.index(next(line for line in LINES if MODEL in line)) + 1
+    assert said.startswith(f"c.odcs.yaml:{line}: error: ")
+    assert f'no embedding model "{model}"' in said
+    assert f"(allowed: {MODEL}, openai/…, ollama/…, anything litellm reaches)" in said
+
+
+@pytest.mark.parametrize("tag", ["fliter", "filtre", "filters", "Filter", "filterable"])
+def test_a_tag_that_is_nearly_filter_is_warned_of(tmp_path: Path, tag: str) -> None:
+    (said,) = findings(
+        tmp_path, "physicalType: text, required: true, tags: [filter]", f"physicalType: text, tags: [pii, {tag}]"
+    )
+    line = LINES.index(next(line for line in LINES if "id: region" in line)) + 1
+    assert said.startswith(f"c.odcs.yaml:{line}: warning: schema[0].properties[3].tags[1]: ")
+    assert f'tag "{tag}" means nothing to tidegate; did you mean "filter"?' in said
+
+
+@pytest.mark.parametrize("tags", ["[pii, gdpr, finder, folder]", "[filter, filters]", "[]"])
+def test_other_tags_are_the_domains_own(tmp_path: Path, tags: str) -> None:
+    assert findings(tmp_path, "tags: [filter]", f"tags: {tags}") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (
+            "row.region in user.regions",
+            "row.region == user.regions",
+            "character 12: '==' has no meaning in a rule; expected \"=\"",
+        ),
+        ("row.region in", "row.regoin in", "there is no column regoin"),
+        ("effect: allow", "effect: alow", 'did you mean "allow"?'),
+        ("property: rowAccess\n        vendor: tidegate", "property: rowAccess", '"rowAccess" has no vendor'),
+    ],
+)
+def test_a_rule_that_did_not_pass_is_not_said_to_be_missing(tmp_path: Path, before: str, after: str, says: str) -> None:
+    (said,) = findings(tmp_path, before, after)
+    assert says in said
+
+
+def test_no_rule_that_opens_anything_is_said_to_be_missing(tmp_path: Path) -> None:
+    said = findings(tmp_path, "effect: allow, to: [note_reader]", "effect: require")
+    assert any("warning: " in line and "no allow rule: nobody sees a row [contract]" in line for line in said)
+    # And beside another that did not pass.
+    said = findings(
+        tmp_path, 'effect: allow, to: [note_reader], when: "row.region in', 'effect: require, when: "row.regoin in'
+    )
+    assert [f"c.odcs.yaml:{READERS}: error" in line for line in said] == [False, True]
+    assert "no allow rule" in said[0]
+
+
+def test_an_unknown_key_is_said_once(tmp_path: Path) -> None:
+    (said,) = findings(tmp_path, "domain: team\n", "domain: team\nfoo: 1\n")
+    assert 'c.odcs.yaml:8: error: foo: unknown key "foo"' in said
+
+
 def test_two_contracts_of_one_product_and_an_empty_folder(tmp_path: Path) -> None:
     assert "no contract in this folder" in as_text(lint(tmp_path, default_standards()))
     for name in ("a", "b"):

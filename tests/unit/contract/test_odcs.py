@@ -17,6 +17,7 @@ from tidegate.contract.finding import ContractErrors
 from tidegate.contract.mask import Mask
 from tidegate.contract.membership import Membership
 from tidegate.contract.odcs import load_contract, load_contracts, parse_contract
+from tidegate.errors import UnknownName
 
 FILE = Path(__file__).parent / "data/support.ticket.odcs.yaml"
 TEXT = FILE.read_text()
@@ -248,8 +249,8 @@ def test_the_same_file_given_twice_is_one(tmp_path):
 def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
     with pytest.raises(ContractErrors, match="no contract in this folder"):
         load_contracts(tmp_path)
-    with pytest.raises(ContractErrors, match="cannot be read"):
-        load_contract(tmp_path / "nothing.odcs.yaml")
+    with pytest.raises(UnknownName, match=r"(?s)nothing.odcs.yaml: there is no such file.*\n.*none: there is no such"):
+        load_contracts([tmp_path / "nothing.odcs.yaml", tmp_path / "none"])
     with pytest.raises(ContractErrors, match="no contract to read"):
         load_contracts([])
 

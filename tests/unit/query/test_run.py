@@ -112,6 +112,7 @@ def test_both_clients_have_the_same_surface():
         "search_statement",
         "ask",
         "why_nothing",
+        "why_old",
         "as_token",
         "as_role",
         "exchange",

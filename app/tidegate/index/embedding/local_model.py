@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.contract.embedding import LOCAL_MODELS
 from tidegate.index.chunking import TokenSplitter
 from tidegate.index.embedding.embedder import ModelUnknown, Splitter, Vectors
 
-MODEL = "local/all-minilm-l6-v2"
+(MODEL,) = LOCAL_MODELS
 DIMENSION = 384
 MAX_TOKENS = 256
 SPECIAL_TOKENS = 2
