@@ -8,7 +8,7 @@ BEGIN
     ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = 'tidegate.hit'::regclass AND a.attname = 'score' AND NOT a.attisdropped) THEN
         ALTER TYPE tidegate.hit ADD ATTRIBUTE score float8;
     END IF;
-    COMMENT ON TYPE tidegate.hit IS 'One row of tidegate.search: the best chunk of a source row. distance: cosine, NULL without a vector. score: higher is better, and compares over products. By vector 1 - distance, with several models 1 - distance / (that of two chunks of the model at random); by words rank / (rank + 1); by both reciprocal rank fusion, 1 where a row is first by each.';
+    COMMENT ON TYPE tidegate.hit IS 'One row of tidegate.search: the best chunk of a source row. distance: cosine, NULL without a vector. score: higher is better, and compares over products. By vector 1 - distance, with several models 1 - distance / (that of two chunks of the model at random); by words rank / (rank + 1); by both reciprocal rank fusion, 1 where a row is first by each. committed_at: when the change that is shown was committed; of a row that a backfill, a repair or a retried dead letter read from the source, the moment of that read.';
     -- Of an earlier release: its functions go with it and are made below.
     IF to_regtype('tidegate.search_target') IS NOT NULL AND (
         SELECT string_agg(a.attname, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = to_regclass('tidegate.search_target') AND NOT a.attisdropped)

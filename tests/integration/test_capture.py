@@ -104,6 +104,22 @@ def test_interleaved_transactions(tide: Tide) -> None:
     assert tide.rows(NOTES) == [(1, "by first"), (2, "by second, then by first")]
 
 
+def test_a_backfilled_row_is_of_the_moment_when_it_was_read(tide: Tide) -> None:
+    """And a change of the moment of its commit."""
+    tide.admin.execute(SIMPLE_TABLE)
+    tide.admin.execute("INSERT INTO team.note (id, title) VALUES (1, 'from before')")
+    tide.apply(SIMPLE_CONTRACT)
+    before = tide.one("SELECT clock_timestamp()")
+    tide.run()
+    tide.live("team.note")
+    read = tide.one("SELECT clock_timestamp()")
+    tide.admin.execute("INSERT INTO team.note (id, title) VALUES (2, 'new')")
+    committed = tide.one("SELECT clock_timestamp()")
+    tide.caught_up()
+    moments = dict(tide.rows("SELECT id, committed_at FROM rag_team.note"))
+    assert before < moments[1] < read < moments[2] < committed
+
+
 def test_transaction_open_across_a_backfill(tide: Tide) -> None:
     """Its changes have smaller LSNs than the backfilled rows, and must win."""
     tide.admin.execute(SIMPLE_TABLE)

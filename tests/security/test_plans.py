@@ -159,7 +159,7 @@ class TestPlanFile:
         cli("apply", "edited.json", code=1)
         assert state(published) == before
         (folder / "edited.json").write_text("{}")
-        assert "is no plan" in cli("apply", "edited.json", code=2).stderr
+        assert "is no plan" in cli("apply", "edited.json", code=1).stderr
 
     def test_without_a_terminal_what_widens_needs_yes(self, published: World, folder: Path, cli: Cli) -> None:
         before = state(published)

@@ -58,7 +58,7 @@ def _product(product: ProductStatus, idle_s: float) -> Iterator[str]:
     if product.state == "suspended":
         yield f"product {product.product} is suspended: {product.state_reason}"
     elif product.age_s is not None and product.age_s > (product.sla_ms or 0) / 1000 + idle_s + CLEARLY.total_seconds():
-        yield f"product {product.product} is as of {spoken(timedelta(seconds=product.age_s))} ago"
+        yield f"the index of product {product.product} is as of {spoken(timedelta(seconds=product.age_s))} ago"
     if product.within_sla is False:
         share = f" ({product.share_within_sla:.1%} within)" if product.share_within_sla is not None else ""
         promised = f"p{product.sla_percentile:g} {product.sla_ms} ms"

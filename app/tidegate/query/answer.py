@@ -1,6 +1,5 @@
 """Hits to answers, always with citations: by a language model where one is set, else extracted."""
 
-import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,12 +12,13 @@ from tidegate.query.citing import Citing
 from tidegate.query.hit import Hit
 from tidegate.query.language_model import LanguageModel
 from tidegate.query.prompt import Prompt, prompt
+from tidegate.query.question_parts import Part
+from tidegate.query.sentence import answering, sentences_of
 from tidegate.query.steps import Piece, Steps, work
 
 NO_SUPPORT = "Nothing that you may see answers this."
 MAX_DISTANCE = 0.75
 _SENTENCES = 3
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Answer:
         citations: the hits that the text cites, in the order of their numbers; empty: no support was found.
         as_of: every change committed before it was in the index; None where that is not known yet.
         model: the language model, None for an extracted answer.
-        not_found: what was asked and nothing answers: the question, or the parts of it that the model names.
+        not_found: what was asked and nothing answers: the question, or the parts of it without an answer.
     """
 
     text: str
@@ -44,29 +44,36 @@ def supported(hits: Sequence[Hit]) -> list[Hit]:
     return [hit for hit in hits if hit.distance is None or hit.distance <= MAX_DISTANCE]
 
 
-def extract(question: str, hits: Sequence[Hit], embedder: Embedder, as_of: datetime | None) -> Steps[Answer]:
-    """The sentences of the hits that are nearest to the question, word for word, each with its citation."""
+def extract(
+    question: str, parts: Sequence[Part], hits: Sequence[Hit], embedder: Embedder, as_of: datetime | None
+) -> Steps[Answer]:
+    """The sentences of the hits that answer the question's parts, word for word, each with its citation.
+
+    Which ones do, see tidegate.query.sentence. Parts that none answers are `not_found`.
+    """
     sources = supported(hits)
-    sentences = [
-        (number, part.strip())
-        for number, hit in enumerate(sources)
-        for part in _SENTENCE.split(hit.content)
-        if len(part.strip()) > 1
-    ]
+    sentences = sentences_of(sources)
     if not sentences:
         return (yield from _nothing(question, as_of, None))
-    vectors = yield from work(lambda: embedder.embed([question, *(text for _, text in sentences)]))
-    nearness = vectors[1:] @ vectors[0]
-    best = sorted(range(len(sentences)), key=lambda at: -float(nearness[at]))[:_SENTENCES]
+    texts = [*(part.full for part in parts), *(sentence.text for sentence in sentences)]
+    vectors = yield from work(lambda: embedder.embed(texts))
+    most = max(1, _SENTENCES + 1 - len(parts))
+    found = [
+        answering(part.text, asked, sentences, vectors[len(parts) :], most)
+        for part, asked in zip(parts, vectors, strict=False)
+    ]
     # Read like a text: sources in their order, sentences of one source in theirs.
-    chosen = sorted(best, key=lambda at: (sentences[at][0], at))
-    cited = list(dict.fromkeys(sentences[at][0] for at in chosen))
+    chosen = [sentences[at] for at in sorted({at for best in found for at in best})]
+    if not chosen:
+        return (yield from _nothing(question, as_of, None))
+    cited = list(dict.fromkeys(sentence.source for sentence in chosen))
     text = ""
-    for at in chosen:
-        piece = f"{' ' if text else ''}{sentences[at][1]} [{cited.index(sentences[at][0]) + 1}]"
+    for sentence in chosen:
+        piece = f"{' ' if text else ''}{sentence.text} [{cited.index(sentence.source) + 1}]"
         yield Piece(piece)
         text += piece
-    return Answer(text, tuple(sources[number] for number in cited), as_of, None)
+    not_found = tuple(part.text for part, best in zip(parts, found, strict=True) if not best)
+    return Answer(text, tuple(sources[number] for number in cited), as_of, None, not_found)
 
 
 def generate(

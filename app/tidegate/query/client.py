@@ -53,6 +53,8 @@ class Client(Surface):
     ) -> list[Hit]:
         """The k rows that fit the question best, of those that the caller may see, best first.
 
+        A hit's `committed_at` is the commit of the change that it shows; of a backfilled row, when it was read.
+
         Args:
             k: 1 to 10,000.
             products: `domain.table`; None: all that are offered to the caller.
@@ -180,7 +182,8 @@ class Client(Surface):
     ) -> Answer | Stream[Answer]:
         """An answer from the k nearest rows that the caller may see, with citations, `as_of` and `not_found`.
 
-        By the language model of TIDEGATE_LLM where one is set, else extracted word for word.
+        By the language model of TIDEGATE_LLM where one is set, else extracted word for word: each part of the question
+        from the k rows nearest to that part. What only repeats the question, or asks itself, is no answer.
 
         Args:
             stream: gives the text piece by piece, as it comes, and at the end the answer as `answer`. Nothing comes

@@ -13,7 +13,8 @@ class Hit:
     Attributes:
         key: the row's key columns.
         distance: cosine distance, 0 (same direction) to 2; None where only words were compared.
-        committed_at: when the change that is shown was committed; a backfilled row: when it was read.
+        committed_at: when the change that is shown was committed. Of a row that a backfill, a repair or a retried dead
+            letter read from the source: when it was read, since Postgres does not keep when rows were committed.
         consistency: `strict` (checked against the live row) or `eventual`.
         score: how well it fits, the higher the better.
     """

@@ -12,6 +12,7 @@ from tidegate.query.catalog import SQL, offered, refusals
 from tidegate.query.catalog import why_nothing as _why_nothing
 from tidegate.query.hit import Hit
 from tidegate.query.language_model import LanguageModel
+from tidegate.query.question_parts import parts_of
 from tidegate.query.recency import as_of, recent_enough
 from tidegate.query.recency import why_old as _why_old
 from tidegate.query.scope import Scope
@@ -60,11 +61,21 @@ class Requests:
     def ask(self, question: Question, scope: Scope, *, stream: bool) -> Steps[Answer]:
         """See tidegate.query.answer: by the language model that is set, else extracted."""
         moment = yield from refusals(_as_of(scope))
-        hits = yield from self.search(question, replace(scope, after=None, fresh_within=None))
+        scope = replace(scope, after=None, fresh_within=None)
         if self._settings.llm:
+            hits = yield from self.search(question, scope)
             model = LanguageModel(self._settings.llm, self._settings)
             return (yield from generate(question.text, hits, model, moment, stream=stream))
-        return (yield from extract(question.text, hits, self._embedders.of(MODEL), moment))
+        parts = parts_of(question.text)
+        nearest: dict[tuple[str, str, int], Hit] = {}
+        for part in parts:  # each for itself, or the nearest rows of one part crowd out another's
+            text = part.text if question.mode == "keyword" else part.full
+            for hit in (yield from self.search(Question(text, question.mode), scope)):
+                place = (hit.product, str(hit.key), hit.chunk_no)
+                if place not in nearest or nearest[place].score < hit.score:
+                    nearest[place] = hit
+        hits = list(nearest.values())
+        return (yield from extract(question.text, parts, hits, self._embedders.of(MODEL), moment))
 
     def why_old(self, products: tuple[str, ...] | None) -> Steps[str | None]:
         """See tidegate.query.recency."""

@@ -65,7 +65,7 @@ def test_where_all_is_well_there_is_nothing_to_say(given: dict[str, Any]):
             {"product": replace(NOTE, within_sla=False, share_within_sla=0.5)},
             "team.note misses its SLA, p99 200 ms, in the last hour (50.0% within)",
         ),
-        ({"product": replace(NOTE, age_s=61.3)}, "product team.note is as of 61.3 s ago"),
+        ({"product": replace(NOTE, age_s=61.3)}, "the index of product team.note is as of 61.3 s ago"),
         ({"product": replace(NOTE, dead_letters=1)}, "team.note has 1 dead letter;"),
         ({"fleet": replace(KAFKA, workers=[GONE])}, 'no worker is running; start "tidegate worker"'),
         ({"fleet": replace(KAFKA, workers=[replace(WORKER, trouble="no broker")])}, "worker one: no broker"),

@@ -9,6 +9,7 @@ import numpy as np
 from tidegate.index.embedding.embedder import Vectors
 from tidegate.query.answer import MAX_DISTANCE, NO_SUPPORT, Answer, extract
 from tidegate.query.hit import Hit
+from tidegate.query.question_parts import parts_of
 from tidegate.query.run import Stream
 from tidegate.query.steps import Effect, Work
 
@@ -24,7 +25,8 @@ class ByLength:
     """Near to the question is what is short: enough to see what is chosen."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        return np.array([[1.0 / (1 + len(text) * (at > 0))] for at, text in enumerate(texts)], dtype=np.float32)
+        near = np.array([1.0] + [0.99 ** len(text) for text in texts[1:]])
+        return np.stack([near, np.sqrt(1 - near**2)], axis=1).astype(np.float32)
 
 
 def perform(effect: Effect) -> Any:
@@ -33,17 +35,15 @@ def perform(effect: Effect) -> Any:
 
 
 def extracted(*hits: Hit) -> Answer:
-    stream = Stream(extract("q", hits, ByLength(), AT), perform)  # type: ignore[arg-type]
+    stream = Stream(extract("q", parts_of("q"), hits, ByLength(), AT), perform)  # type: ignore[arg-type]
     pieces = list(stream)
     assert "".join(pieces) == stream.answer.text
     return stream.answer
 
 
 def test_the_nearest_three_sentences_each_with_its_citation():
-    answer = extracted(
-        hit(1, "This one is far too long. Short."), hit(2, "No use at all to anybody here."), hit(3, "Ab! Cd?")
-    )
-    assert answer.text == "Short. [1] Ab! [2] Cd? [2]"
+    answer = extracted(hit(1, "Short."), hit(2, "No use at all to anybody here."), hit(3, "Ab! Cd."))
+    assert answer.text == "Short. [1] Ab! [2] Cd. [2]"
     assert [cited.key["id"] for cited in answer.citations] == [1, 3]
     assert (answer.as_of, answer.model, answer.not_found) == (AT, None, ())
 
