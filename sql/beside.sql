@@ -46,7 +46,10 @@ WHERE p.product = %(product)s AND l.state = 'indexed' AND l.chunks > 0;
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE state = 'pending' AND built_from = 'chunks' AND source_server = %(source)s;
 
 -- copies_due --
-SELECT product_id FROM tidegate.product WHERE state = 'backfilling' AND built_from = 'chunks' AND source_server = %(source)s;
+-- With when the contract of the first index was applied.
+SELECT s.product_id, f.applied_at
+FROM tidegate.product s JOIN tidegate.product f ON f.product_id = s.beside
+WHERE s.state = 'backfilling' AND s.built_from = 'chunks' AND s.source_server = %(source)s;
 
 -- copy_state --
 -- Whether the second index is still to be filled, and from what: a first one that is whole, under the contract of this moment.

@@ -27,7 +27,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON tidegate.embedding_cache, tidegate.cost_
 GRANT SELECT ON tidegate.cost_bucket TO tidegate_admin;
 GRANT SELECT, INSERT, DELETE ON tidegate.heartbeat TO tidegate_worker;
 GRANT SELECT ON tidegate.lane_watermark TO tidegate_worker, tidegate_admin;
-GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at, purged_to, built_from) ON tidegate.product TO tidegate_worker;
+GRANT SELECT, UPDATE (state, state_reason, backfilled_at, truncated_at, purged_to, built_from, backfill) ON tidegate.product TO tidegate_worker;
+GRANT USAGE ON SEQUENCE tidegate.backfill_number TO tidegate_worker;
 GRANT SELECT, INSERT, DELETE ON tidegate.signal TO tidegate_worker;
 GRANT SELECT ON tidegate.debezium_offset TO tidegate_worker;
 GRANT SELECT ON tidegate.schema_version TO tidegate_worker, tidegate_admin;

@@ -245,7 +245,8 @@ BEGIN
         END LOOP;
         target.embedding_type := found_one.types[array_position(found_one.names, 'embedding')];
         target.live_takes_all := found_one.live_takes_all;
-        entitlement := tidegate.entitlement_of(found_one.rules, session_role, claims, roles, attributes);
+        -- Through a gateway the token alone counts, and the session's own role is not even known there.
+        entitlement := tidegate.entitlement_of(found_one.rules, CASE WHEN gateway IS NULL THEN session_role END, claims, roles, attributes);
         roles := entitlement.roles;
         attributes := entitlement.attributes;
         target.condition := CASE WHEN unbound OR found_one.breaks_glass THEN 'true' ELSE entitlement.condition END;

@@ -55,10 +55,16 @@ SELECT coalesce(sum(bulk_waiting), 0)::bigint, count(*) FROM tidegate.worker WHE
 SELECT EXISTS (SELECT FROM tidegate.watermark WHERE source = %(source)s AND updated_at > clock_timestamp() - interval '15 seconds');
 
 -- backfills_wanted --
-SELECT product_id, source_schema, source_table FROM tidegate.product WHERE state = 'pending' AND built_from = 'source' AND source_server = %(source)s;
+SELECT product_id, applied_at, source_schema, source_table FROM tidegate.product
+WHERE state = 'pending' AND built_from = 'source' AND source_server = %(source)s;
+
+-- backfills_numbered --
+UPDATE tidegate.product SET backfill = %(backfill)s WHERE product_id = ANY (%(product_ids)s);
 
 -- backfills_begun --
-UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL WHERE product_id = ANY (%(product_ids)s) AND state = 'pending';
+-- Not of a contract that was applied meanwhile: Debezium may have begun before.
+UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
+WHERE (product_id, applied_at) IN (SELECT * FROM unnest(%(product_ids)s::int[], %(applied)s::timestamptz[])) AND state = 'pending' AND built_from = 'source';
 
 -- backfills_again --
 -- Of a source whose changes were lost, or whose connector no longer knows what it was reading; of no concern, the
@@ -68,17 +74,19 @@ WHERE source_server = %(source)s AND state = ANY (%(states)s) AND (built_from = 
 
 -- scan_add --
 -- Without a position: the source is asked for it as soon as it answers; every later one does as well.
-INSERT INTO tidegate.scan AS s (product_id, lsn) VALUES (%(product_id)s, %(lsn)s)
-ON CONFLICT (product_id) DO UPDATE SET lsn = excluded.lsn, scanned_at = clock_timestamp();
+-- An earlier backfill's end, told again, takes no later one's place.
+INSERT INTO tidegate.scan AS s (product_id, backfill, lsn) VALUES (%(product_id)s, %(backfill)s, %(lsn)s)
+ON CONFLICT (product_id) DO UPDATE SET backfill = excluded.backfill, lsn = excluded.lsn, scanned_at = clock_timestamp()
+WHERE s.backfill <= excluded.backfill;
 
 -- scans_finished --
-SELECT c.product_id
+SELECT c.product_id, c.backfill
 FROM tidegate.scan c JOIN tidegate.product p USING (product_id) JOIN tidegate.stream s ON s.source = p.source_server
-WHERE s.source = %(source)s AND s.partitions <= (SELECT count(*) FROM tidegate.stream_partition n
+WHERE s.source = %(source)s AND c.backfill >= p.backfill AND s.partitions <= (SELECT count(*) FROM tidegate.stream_partition n
                        WHERE n.source = s.source AND n.partition < s.partitions AND n.finished_lsn >= c.lsn);
 
--- scans_forget --
-DELETE FROM tidegate.scan WHERE product_id = ANY (%(product_ids)s);
+-- scan_forget --
+DELETE FROM tidegate.scan WHERE product_id = %(product_id)s AND backfill <= %(backfill)s;
 
 -- undecodable_add --
 INSERT INTO tidegate.dead_letter AS d (product_id, key, kind, reason) VALUES (NULL, %(place)s, 'undecodable', %(reason)s)

@@ -150,27 +150,41 @@ ON CONFLICT (product_id, minute, bucket) DO UPDATE SET events = f.events + exclu
 DELETE FROM tidegate.freshness_bucket WHERE minute < clock_timestamp() - interval '24 hours';
 
 -- backfills_pending --
-UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
-WHERE state = 'pending' AND source_server = '' AND built_from = 'source'
-RETURNING source_schema, source_table;
+SELECT product_id, source_schema, source_table FROM tidegate.product WHERE state = 'pending' AND source_server = '' AND built_from = 'source';
 
 -- backfills_interrupted --
 -- Asked for, but the engine's own state (kept with its offset) does not know of it: it was killed in between.
-SELECT p.source_schema, p.source_table
+SELECT p.product_id, p.source_schema, p.source_table
 FROM tidegate.product p
 WHERE p.state = 'backfilling' AND p.source_server = '' AND p.built_from = 'source'
   AND NOT EXISTS (SELECT FROM tidegate.debezium_offset o
                   WHERE o.offset_val::jsonb ->> 'incremental_snapshot_collections' LIKE '%%' || p.source_schema || '.' || p.source_table || '"%%');
 
+-- backfill_number --
+SELECT nextval('tidegate.backfill_number');
+
+-- backfills_asked --
+UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL, backfill = %(backfill)s
+WHERE product_id = ANY (%(product_ids)s) AND state IN ('pending', 'backfilling') AND built_from = 'source';
+
 -- backfill_signal --
-INSERT INTO tidegate.signal (id, type, data) VALUES (gen_random_uuid(), %(type)s, %(data)s);
+INSERT INTO tidegate.signal (id, type, data) VALUES (%(id)s, %(type)s, %(data)s);
 
 -- signals_forget --
 DELETE FROM tidegate.signal;
 
+-- backfill_awaited --
+SELECT 1 FROM tidegate.product
+WHERE product_id = %(product_id)s AND state = 'backfilling' AND built_from = 'source' AND backfill <= %(backfill)s;
+
 -- backfill_done --
 UPDATE tidegate.product SET state = 'live', backfilled_at = clock_timestamp()
-WHERE product_id = %(product_id)s AND state = 'backfilling' AND built_from = 'source';
+WHERE product_id = %(product_id)s AND state = 'backfilling' AND built_from = 'source' AND backfill <= %(backfill)s;
+
+-- backfill_again --
+-- It failed, or nobody knows which it was (0).
+UPDATE tidegate.product SET state = 'pending'
+WHERE product_id = ANY (%(product_ids)s) AND state = 'backfilling' AND built_from = 'source' AND (backfill <= %(backfill)s OR %(backfill)s = 0);
 
 -- versions --
 SELECT product_id, contract_version FROM tidegate.product WHERE product_id = ANY (%(product_ids)s);

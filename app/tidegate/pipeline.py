@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tidegate.backoff import Backoff
 from tidegate.capture.acknowledgement import Acknowledgements
 from tidegate.capture.debezium import MESSAGE_PREFIX
 from tidegate.capture.engine import EmbeddedEngine, EngineConfig
@@ -158,7 +159,7 @@ def _run_pipelines(
     started: Callable[[Runs], None],
     make: Callable[[str, Settings, Embedders], Runs],
 ) -> None:
-    pause = _RESTART_FIRST_S
+    pauses = Backoff(_RESTART_FIRST_S, _RESTART_MOST_S)
     first = True
     while not stop.is_set():
         try:
@@ -170,7 +171,8 @@ def _run_pipelines(
                 failure = pipeline.failure()
                 if pipeline.streaming:
                     # What fails before, fails for good: a configuration that the engine refuses.
-                    first, pause = False, _RESTART_FIRST_S
+                    first = False
+                    pauses.reset()
             drained = pipeline.stop()
             if failure is None:
                 log.info("stopped", extra={"drained": drained})
@@ -181,9 +183,8 @@ def _run_pipelines(
         except (TidegateError, psycopg.OperationalError) as error:
             if first:
                 raise
-            log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pause})
-            stop.wait(pause)
-            pause = min(pause * 2, _RESTART_MOST_S)
+            log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pauses.seconds})
+            pauses.wait(stop)
 
 
 def complete(dsn: str) -> str:

@@ -42,6 +42,10 @@ class RegistrySettings(BaseModel):
         None, description="PEM file with the authority that the workers trust; default: the system's."
     )
 
+    lag_s: float = Field(
+        30.0, ge=0, description="How long after a change its schema may be unknown to a registry that lags behind, s."
+    )
+
     @field_validator("url", "user", "cafile", mode="before")
     @classmethod
     def _blank_is_none(cls, value: object) -> object:

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.conftest import Command, start_run
 from tests.acceptance.test_remote_model import DIMENSION, Provider, needs_litellm, provider  # noqa: F401
 from tests.conftest import SIMPLE_CONTRACT, wait_until
+from tests.loopback import Asked, Reply
 
 from tidegate.database import Connection
 
@@ -47,16 +48,16 @@ def test_a_model_is_changed_while_it_runs(
     assert "team.note has one index" in missing.err
 
     file.write_text(SECOND)
-    post = Provider.do_POST
+    answer = Provider.answer
     first, opened = threading.Semaphore(5), threading.Event()
 
-    def held(self: Provider) -> None:
+    def held(asked: Asked) -> Reply:
         """Answers a few calls, and then none until told to."""
         if not first.acquire(blocking=False):
             opened.wait(60)
-        post(self)
+        return answer(asked)
 
-    monkeypatch.setattr(Provider, "do_POST", held)
+    monkeypatch.setattr(Provider, "answer", held)
     planned = command("plan", "note.odcs.yaml")
     assert planned.code == 2
     assert "builds a second index beside the first, with openai/test-embedding" in planned.out

@@ -1,9 +1,7 @@
 """A product under a remote model, and `ask` by a remote language model: litellm over real HTTP to a server here."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 from tests.acceptance.conftest import Command
 from tests.conftest import SIMPLE_CONTRACT
+from tests.loopback import Asked, Reply, serving
 
 from tidegate.database import connect
 
@@ -18,16 +17,17 @@ needs_litellm = pytest.mark.skipif(find_spec("litellm") is None, reason="the ext
 DIMENSION = 8
 
 
-class Provider(BaseHTTPRequestHandler):
+class Provider:
     """Speaks as much of OpenAI's protocol as is asked of it."""
 
     calls: "list[tuple[str, dict[str, Any]]]" = []  # noqa: RUF012
     reply = "Refunds take 14 days [1], they say [9]."
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.calls.append((self.path, body))
-        if self.path.endswith("/embeddings"):
+    @classmethod
+    def answer(cls, asked: Asked) -> Reply:
+        body = asked.json()
+        cls.calls.append((asked.path, body))
+        if asked.path.endswith("/embeddings"):
             texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
             data = [
                 {
@@ -37,30 +37,21 @@ class Provider(BaseHTTPRequestHandler):
                 }
                 for at, text in enumerate(texts)
             ]
-            answer: dict[str, Any] = {
-                "object": "list",
-                "data": data,
-                "model": body["model"],
-                "usage": {"prompt_tokens": 1, "total_tokens": 1},
-            }
-        else:
-            message = {"role": "assistant", "content": self.reply}
-            if body.get("stream"):
-                self._stream(body["model"], message)
-                return
-            answer = {
+            usage = {"prompt_tokens": 1, "total_tokens": 1}
+            return Reply.json({"object": "list", "data": data, "model": body["model"], "usage": usage})
+        message = {"role": "assistant", "content": cls.reply}
+        if body.get("stream"):
+            return cls._stream(body["model"], message)
+        return Reply.json(
+            {
                 "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-            }  # fmt: skip
-        payload = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
+            }
+        )  # fmt: skip
 
-    def _stream(self, model: str, message: dict[str, str]) -> None:
+    @staticmethod
+    def _stream(model: str, message: dict[str, str]) -> Reply:
         choices = [
             {"index": 0, "delta": message, "finish_reason": None},
             {"index": 0, "delta": {}, "finish_reason": "stop"},
@@ -70,26 +61,14 @@ class Provider(BaseHTTPRequestHandler):
             for choice in choices
         ]
         payload = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
+        return Reply(payload.encode(), kind="text/event-stream")
 
 
 @pytest.fixture
 def provider() -> Iterator[str]:
     Provider.calls.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(lambda asked: Provider.answer(asked)) as url:  # noqa: PLW0108 -- a test puts another in its place
+        yield f"{url}/v1"
 
 
 @needs_litellm

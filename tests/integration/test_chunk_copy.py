@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +17,19 @@ from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, wait_until
 from tests.integration.test_model_change import OF_OTHER, OTHER, TurnedModel, TwoModels, both, caught_up, vectors
 
 from tidegate.bench.embedding_server import embed, service
-from tidegate.database import connect
+from tidegate.capture.stream import HOME
+from tidegate.database import Connection, connect
 from tidegate.govern.estimate import estimate
 from tidegate.govern.model_status import model_status
 from tidegate.govern.model_switch import drop, switch
 from tidegate.govern.plan import make_plan
+from tidegate.index.budget import Budgets
+from tidegate.index.copies import Copies
 from tidegate.index.embedding.local_model import MODEL
 from tidegate.index.embedding.registry import Embedders
+from tidegate.index.lane_queue import LaneQueue
+from tidegate.index.product import Product, indexes
+from tidegate.index.worker_session import WorkerSession
 from tidegate.observe.verify_all import verify_all
 
 LEDGER = (
@@ -226,6 +233,42 @@ def test_nothing_is_copied_before_the_first_index_has_what_came_before_the_contr
     assert first == second
     assert (1, "EU", "uno") in second
     assert sound(tide)
+
+
+def test_a_contract_that_is_applied_while_the_catalog_is_read_ends_the_copy(tide: Tide, notes: Models) -> None:
+    """What was read is of the contract before: its chunks are not what the second index is to have."""
+    tide.stop()
+    tide.apply(OF_OTHER)
+    stopping = threading.Event()
+    asked: list[None] = []
+
+    class Read:
+        """A catalog, read just before another version is applied; and as it is, the second time."""
+
+        reads = 0
+
+        def load(self, connection: Connection) -> None:
+            self.indexes = indexes(connection, tide.embedders)
+            self.lanes = {each.model: SimpleNamespace(queue=LaneQueue()) for each in self.indexes}
+            self.reads += 1
+            if self.reads == 1:
+                tide.apply(OF_OTHER + "\n# the same, once more\n")
+
+        def by_id(self, product_id: int) -> list[Product]:
+            return [each for each in self.indexes if each.product_id == product_id]
+
+    def place() -> str:
+        asked.append(None)
+        stopping.set()
+        return "0/0"
+
+    catalog: Any = Read()
+    copies = Copies(WorkerSession(tide.dsn, stopping), catalog, Budgets(), lambda: True, lambda _: None, stopping)
+    for expected in ([], [None]):
+        copies.begin(tide.admin, HOME, place)
+        copies.join()
+        assert asked == expected
+    assert catalog.reads == 2
 
 
 def test_a_truncate_while_it_is_copied(tide: Tide, notes: Models) -> None:

@@ -2,9 +2,8 @@
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 from openlineage.client import event_v2, facet_v2
 from tests.conftest import SIMPLE_CONTRACT, SIMPLE_TABLE, Tide, connect
+from tests.loopback import Asked, Reply, serving
 
 from tidegate.errors import UsageError
 from tidegate.govern.apply import apply_plan
@@ -157,35 +157,24 @@ class TestAnApply:
                 Lineage(target)
 
 
+@dataclass
 class Endpoint:
     """An HTTP server on loopback that keeps what it is told."""
 
-    def __init__(self) -> None:
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        received = self.received
+    url: str = ""
+    received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                received.append((self.path, json.loads(body)))
-                self.send_response(201)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, asked: Asked) -> Reply:
+        self.received.append((asked.path, asked.json()))
+        return Reply(status=201)
 
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     made = Endpoint()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with serving(made.answer) as made.url:
+        yield made
 
 
 def test_a_backfill_is_one_run_whatever_its_rows(tide: Tide, plan: Plan, tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """An identity provider's RS256 tokens become tokens of the database: a real key, a real JWKS server, the real gate."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.loopback import Asked, Reply, serving
 from tests.security.conftest import World, seen
 from tests.security.gate import AUDIENCE, ISSUER, Gate, principal
 
@@ -25,29 +24,16 @@ IDP, APP = "https://idp.example.com/", "app"
 
 
 class Provider:
-    """An identity provider: a key, and a server on loopback that publishes its public half."""
+    """An identity provider: a key, and at `url` a server on loopback that publishes its public half."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.requests = 0
-        provider = self
+        self.url = ""
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                provider.requests += 1
-                body = json.dumps(provider.jwks()).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Tests are quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
+    def answer(self, asked: Asked) -> Reply:
+        self.requests += 1
+        return Reply.json(self.jwks())
 
     def jwks(self) -> dict[str, Any]:
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
@@ -60,17 +46,13 @@ class Provider:
         kept = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(kept, key or self.key, algorithm, headers={"kid": kid} if kid else None)
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     made = Provider()
-    yield made
-    made.close()
+    with serving(made.answer) as url:
+        made.url = f"{url}/jwks.json"
+        yield made
 
 
 def exchange(jwks: Any, key: SigningKey | None = None, **options: Any) -> Exchange:

@@ -77,6 +77,18 @@ SESSION_FILLS_IN = Weakening(
         for function in ("tidegate.acts_as(text)", "tidegate.attribute_texts(text)")
     ),
 )
+SEARCH_ASKS_THE_LOGIN = Weakening(
+    "search_asks_the_login",
+    edits=(
+        Edit(
+            "tidegate.search_targets(text[], jsonb)", "CASE WHEN gateway IS NULL THEN session_role END", "session_role"
+        ),
+        Edit("tidegate.entitlement_of(tidegate.rule[], text, jsonb, jsonb, jsonb)", "claims IS NULL", "true"),
+    ),
+)
+GLASS_OF_THE_LOGIN = forgotten(
+    "glass_of_the_login", "gateway IS NULL", function="tidegate.search_targets(text[], jsonb)"
+)
 OFFERED_TO_THE_LOGIN = forgotten("offered_to_the_login", "NOT through_gateway", function="tidegate.offered_products()")
 REMEMBERED = Weakening(
     "remembered",
@@ -550,6 +562,30 @@ class TestGatewaySessions:
         breach(session.execute("SELECT count(*) FROM tidegate.freshness").fetchone() != (0,), "freshness")
         breach(session.execute("SELECT rag_team.note_live(1)").fetchone() != (False,), "live function")
         assert session.execute("SELECT * FROM tidegate.whoami()").fetchone() == (None, [], {})
+
+    @attack(SEARCH_ASKS_THE_LOGIN, GLASS_OF_THE_LOGIN)
+    def test_what_the_login_has_adds_nothing_to_a_token(self, published: World) -> None:
+        """A role, attributes and an emergency of its own. Row-level security would hide what a search asks for beyond
+        what the token allows; the search does not even ask for it."""
+        gate = Gate(published, "note_reader", "tidegate_emergency", regions=["EU", "US"])
+        published.admin.execute(
+            "INSERT INTO tidegate.break_glass (principal, role_oid, reason, expires_at) "
+            "SELECT rolname, oid, 'test', now() + interval '1 minute' FROM pg_roles WHERE rolname = %s",
+            [gate.login],
+        )
+        for changes, regions, expected in (
+            ({}, {"EU"}, {1}),
+            ({"regions": ["US"]}, {"US"}, {2}),
+            ({"regions": None}, set(), set()),
+            ({"realm_access": None}, set(), set()),
+        ):
+            session = gate.session(gate.token(**changes))
+            asked = "".join(
+                condition for (condition,) in session.execute("SELECT condition FROM tidegate.search_scope(NULL)")
+            )
+            breach(asked == "true", "an emergency is the login's")
+            breach(not {region for region in ("EU", "US") if region in asked} <= regions, "attributes are the login's")
+            assert seen(session) == expected
 
     @attack(SET_ROLE_LEADS_OUT)
     def test_set_role_does_not_lead_out(self, published: World) -> None:

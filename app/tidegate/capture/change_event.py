@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from tidegate.capture.backfill_id import backfill_number
 from tidegate.capture.position import Lsn, Position
 from tidegate.capture.stream import HOME
 from tidegate.errors import TidegateError
@@ -67,11 +68,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TableScanned:
-    """Debezium has read the last row of a table's backfill; the rows are all before this in the stream."""
+    """Debezium has read a table to its end; the rows are all before this in the stream.
+
+    Attributes:
+        backfill: the number of the backfill that was asked for last by then, of this table or, with this one still on
+            its way, of others. 0: unknown.
+        failure: why it was not read to its end after all.
+    """
 
     schema: str
     table: str
-    status: str
+    backfill: int
+    failure: str | None = None
     source: str = HOME
 
 
@@ -85,6 +93,9 @@ class Undecodable:
 
 StreamEvent = ChangeEvent | Message | TableScanned | Undecodable
 
+_READ_TO_THE_END = {"SUCCEEDED", "EMPTY"}
+"""Debezium: IncrementalSnapshotNotificationService, TableScanCompletionStatus. After all others it goes on with the
+next table."""
 _OPERATIONS = {
     "c": Operation.UPSERT,
     "u": Operation.UPSERT,
@@ -166,5 +177,17 @@ def _notification(body: Mapping[str, Any]) -> TableScanned | None:
     if body["aggregate_type"] != "Incremental Snapshot" or body["type"] != "TABLE_SCAN_COMPLETED":
         return None
     data = body["additional_data"]
-    schema, _, table = data["scanned_collection"].rpartition(".")
-    return TableScanned(schema=schema.rpartition(".")[2], table=table, status=data["status"])
+    scanned = _table(data["scanned_collection"])
+    # Those that are still to be read, this one first. Asked for again before its end, it stands there twice, and the
+    # notifications of both have the later one's id: only the last speaks for all of it.
+    if [_table(waiting) for waiting in data.get("data_collections", "").split(",")].count(scanned) > 1:
+        return None
+    status = data["status"]
+    failure = None if status in _READ_TO_THE_END else f"Debezium did not read it to its end ({status})"
+    return TableScanned(*scanned, backfill_number(body["id"]), failure)
+
+
+def _table(collection: str) -> tuple[str, str]:
+    """Schema and name; Debezium may write the database before them."""
+    schema, _, table = collection.rpartition(".")
+    return schema.rpartition(".")[2], table

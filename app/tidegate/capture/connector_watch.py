@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tidegate.backoff import Backoff
 from tidegate.capture.connect import Connect, ConnectAway, ConnectorState, ConnectRefused
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class _Failing:
     reason: str
     since: datetime
     again: float
-    pause: float = _FIRST_S
+    pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_S, _MOST_S))
     restarted: float = 0.0
 
 
@@ -83,8 +84,7 @@ class ConnectorWatch:
             return
         log.warning("connector restarted", extra={"connector": state.name, "reason": failing.reason})
         self.connect.restart(state.name)
-        failing.restarted, failing.again = now, now + failing.pause
-        failing.pause = min(failing.pause * 2, _MOST_S)
+        failing.restarted, failing.again = now, now + failing.pauses.next()
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_S):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tidegate.backoff import Backoff
 from tidegate.capture.backlog import Backlog, StreamReceiver
 from tidegate.capture.change_event import ChangeEvent, StreamEvent
 from tidegate.capture.holding import Held, Holding
@@ -128,23 +129,22 @@ class GroupConsumer:
         return found
 
     def _poll_until_stopped(self) -> None:
-        pause = _RETRY_FIRST_S
+        pauses = Backoff(_RETRY_FIRST_S, _RETRY_MOST_S)
         while not self._stopping.is_set():
             try:
                 if self._consumer is None:
                     self._join()
                 self._turn()
-                pause = _RETRY_FIRST_S
+                pauses.reset()
             except Exception as error:  # kafka-python's own, and whatever a broker that is away leads to
                 if is_fatal(error):
                     self._failure = error
                     break
                 self._silence.because(reason(error))
-                log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pause})
+                log.warning("Kafka fails", extra={"reason": reason(error), "retry_s": pauses.seconds})
                 # From the start: records of this turn may be lost to it, and come again to the next membership.
                 self._leave()
-                self._stopping.wait(pause)
-                pause = min(pause * 2, _RETRY_MOST_S)
+                pauses.wait(self._stopping)
         self._leave()
 
     def _join(self) -> None:
@@ -162,13 +162,14 @@ class GroupConsumer:
             held = self._holding.get(self._stream(topic_partition))
             if held is not None:
                 self._intake.add(held, batch)
-        if records:
-            self._silence.broken()
+        came = bool(records)
         for held, batch, events in self._intake.take():
             self._hand_over(held, batch, events)
-            self._silence.broken()
+            came = True
         if self._intake.trouble is not None:
             self._silence.because(self._intake.trouble)
+        elif came:
+            self._silence.broken()
         self._commit()
         self._regulate()
         self._look()
@@ -213,8 +214,6 @@ class GroupConsumer:
             self._counts[stream.source] = len(self._consumer.partitions_for_topic(topic_partition.topic))
         for source in lost:
             self.lost(source)
-        if self._paused or self._draining.is_set():
-            self._consumer.pause(*partitions)
         log.info("partitions taken", extra={"partitions": [tp.partition for tp in sorted(partitions)]})
 
     def _give_up(self, stream: Stream) -> None:
@@ -249,20 +248,19 @@ class GroupConsumer:
             self._consumer.commit_async(offsets, callback=_committed)
 
     def _regulate(self) -> None:
-        """Pauses the partitions while much waits; polling goes on, and with it the membership."""
+        """Pauses all partitions while much waits, and those whose records wait for a schema; polling goes on, and with
+        it the membership."""
         waiting = self._backlog.waiting
-        stop = self._draining.is_set() or waiting > BACKLOG_HIGH or self._intake.waits
-        partitions = [held.topic_partition for held in self._holding.all()]
-        if not self._paused and stop:
-            self._consumer.pause(*partitions)
-            self._paused = True
-        elif self._paused and not stop and waiting < BACKLOG_LOW:
-            self._consumer.resume(*partitions)
-            self._paused = False
+        much = waiting >= BACKLOG_LOW if self._paused else waiting > BACKLOG_HIGH
+        self._paused = self._draining.is_set() or much
+        for held in self._holding.all():
+            stop = self._paused or self._intake.waits(held.stream)
+            if stop != (held.topic_partition in self._consumer.paused()):
+                (self._consumer.pause if stop else self._consumer.resume)(held.topic_partition)
 
     def _look(self) -> None:
         """After a silence (heartbeats come every second), asks whether Kafka is away, or who writes to it."""
-        if self._paused or not self._silence.to_be_looked_at() or not self._holding:
+        if self._paused or self._intake.trouble or not self._holding or not self._silence.to_be_looked_at():
             return
         try:
             self._consumer.end_offsets([held.topic_partition for held in self._holding.all()], timeout_ms=1_000)

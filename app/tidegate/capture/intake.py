@@ -1,7 +1,5 @@
 """Records on their way to becoming events: in order, and once more later where a schema cannot be had now."""
 
-import logging
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,55 +9,60 @@ from tidegate.capture.change_event import StreamEvent
 from tidegate.capture.holding import Held
 from tidegate.capture.record import Records
 from tidegate.capture.schema_registry import RegistryAway
+from tidegate.capture.schema_requests import SchemaAwaited
 from tidegate.capture.stream import Stream
 
-log = logging.getLogger(__name__)
 
-_FIRST_S, _MOST_S = 0.5, 15.0
+@dataclass(eq=False)
+class _Batch:
+    """Records of a partition; `events` are those of the first of them, as far as they could be decoded."""
+
+    held: Held
+    records: Sequence[Any]
+    events: list[StreamEvent | None] = field(default_factory=list)
 
 
 @dataclass
 class Intake:
-    """The batches that a consumer has polled. While the schema registry is away they wait, and all that comes behind
-    them; the consumer keeps its membership.
+    """The batches that a consumer has polled. Where the schema registry has not given a schema, a partition's records
+    wait, and all that comes behind them in it; others go on, and the consumer keeps its membership.
 
     Attributes:
-        trouble: why the first of them waits; None: it does not.
+        trouble: why the first of them waits; None: none does, or the registry has only just been asked.
     """
 
     records: Records
     trouble: str | None = None
-    _batches: deque[tuple[Held, Sequence[Any]]] = field(default_factory=deque)
-    _again: float = 0.0
-    _pause: float = _FIRST_S
+    _batches: deque[_Batch] = field(default_factory=deque)
 
-    @property
-    def waits(self) -> bool:
-        """Whether something does."""
-        return bool(self._batches)
+    def waits(self, stream: Stream) -> bool:
+        """Whether records of the partition do."""
+        return any(batch.held.stream == stream for batch in self._batches)
 
     def add(self, held: Held, batch: Sequence[Any]) -> None:
         """Records of a partition, behind those that are there."""
-        self._batches.append((held, batch))
+        self._batches.append(_Batch(held, batch))
 
     def drop(self, stream: Stream) -> None:
         """The stream is another worker's now."""
-        self._batches = deque(waiting for waiting in self._batches if waiting[0].stream != stream)
+        self._batches = deque(batch for batch in self._batches if batch.held.stream != stream)
         if not self._batches:
             self.trouble = None
 
     def take(self) -> Iterator[tuple[Held, Sequence[Any], list[StreamEvent]]]:
         """The batches that can be decoded now, each with the events of its records."""
-        while self._batches and time.monotonic() >= self._again:
-            held, batch = self._batches[0]
+        self.trouble = None
+        waiting: set[Stream] = set()
+        for batch in list(self._batches):
+            if batch.held.stream in waiting:
+                continue
             try:
-                found = [self.records.event(record, held.stream.source) for record in batch]
+                for record in batch.records[len(batch.events) :]:
+                    batch.events.append(self.records.event(record, batch.held.stream.source))
             except RegistryAway as error:
-                self.trouble = str(error)
-                log.warning("schema registry fails", extra={"reason": self.trouble, "retry_s": self._pause})
-                self._again = time.monotonic() + self._pause
-                self._pause = min(self._pause * 2, _MOST_S)
-                return
-            self.trouble, self._pause = None, _FIRST_S
-            self._batches.popleft()
-            yield held, batch, [event for event in found if event is not None]
+                waiting.add(batch.held.stream)
+                if not isinstance(error, SchemaAwaited):
+                    self.trouble = self.trouble or str(error)
+                continue
+            self._batches.remove(batch)
+            yield batch.held, batch.records, [event for event in batch.events if event is not None]

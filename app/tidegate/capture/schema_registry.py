@@ -36,7 +36,8 @@ class RegisteredSchema:
 
 
 class SchemaRegistry:
-    """Reads schemas by id. Keeps nothing: an id is asked for once by who holds what is made of it."""
+    """Reads schemas by id. Keeps nothing, so any thread may ask: an id is asked for once by who holds what is made of
+    it."""
 
     def __init__(self, url: str, settings: RegistrySettings):
         self._url = url

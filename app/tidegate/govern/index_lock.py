@@ -16,6 +16,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from tidegate.backoff import Backoff
 from tidegate.contract.contract import Contract
 from tidegate.database import Connection
 from tidegate.govern.apply import ApplyBlocked
@@ -41,7 +42,7 @@ def alone(connection: Connection, *indexes: PairedIndex) -> Iterator[Callable[[]
             raise _blocked(indexes) from None
         connection.execute(f"SET LOCAL lock_timeout = {READERS_WAIT_MS}")  # a constant
         deadline = time.monotonic() + LOCKS_S
-        pause = 0.05
+        pauses = Backoff(0.05, 1.0)
         while True:
             begun = time.perf_counter()
             try:
@@ -53,8 +54,7 @@ def alone(connection: Connection, *indexes: PairedIndex) -> Iterator[Callable[[]
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 if time.monotonic() >= deadline:
                     raise _blocked(indexes) from None
-                time.sleep(pause)
-                pause = min(pause * 2, 1.0)
+                time.sleep(pauses.next())
         ended: list[float] = []
         yield lambda: ((ended[0] if ended else time.perf_counter()) - begun) * 1000
     ended.append(time.perf_counter())

@@ -2,12 +2,14 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
+from tidegate.capture.backfill_id import backfill_id
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection
 from tidegate.index.lane_queue import BULK_HIGH, BULK_LOW
@@ -26,7 +28,8 @@ class Backfills:
     def ask(self, connection: Connection, there: Connection) -> list[tuple[str, str]]:
         """Asks for those that products wait for; returns their tables (schema, table).
 
-        The signal first: if this worker ends in between, the table is read twice, not never.
+        The signal first: if this worker ends in between, the table is read twice, not never. Before it the products
+        are told its number, so that the end of an earlier backfill is not taken for that of this one.
 
         Args:
             there: the source; the index itself, where that is the source.
@@ -36,18 +39,16 @@ class Backfills:
         rows = connection.execute(static["backfills_wanted"], parameters).fetchall()
         if not rows or connection.execute(static["streaming"], parameters).fetchone() != (True,):
             return []
-        wanted = {product_id: (schema, table) for product_id, schema, table in rows}
-        # What an earlier backfill left to be waited for says nothing of this one. Before the signal: a small
-        # table is read to its end before the next statement here.
-        connection.execute(static["scans_forget"], {"product_ids": list(wanted)})
+        number = _next(connection)
+        asked = {"product_ids": [row[0] for row in rows], "applied": [row[1] for row in rows], "backfill": number}
+        tables = list(dict.fromkeys((schema, table) for _, _, schema, table in rows))
+        connection.execute(static["backfills_numbered"], asked)
         if self.source != HOME:
             # Whatever is read from now on comes behind this, to workers that have heard of the contract.
             there.execute(queries("remote")["announce"])
-        names = [f"{schema}.{table}" for schema, table in dict.fromkeys(wanted.values())]
-        signal(there, "execute-snapshot", {"type": "incremental", "data-collections": names})
-        connection.execute(static["backfills_begun"], {"product_ids": list(wanted)})
-        log.info("backfill asked for", extra={"source": self.source, "tables": names})
-        return list(wanted.values())
+        _signal_backfill(there, tables, number)
+        connection.execute(static["backfills_begun"], asked)
+        return tables
 
     def regulate(self, connection: Connection, there: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait: live changes come by the same partitions."""
@@ -63,12 +64,42 @@ class Backfills:
         signal(there, kind, {"type": "incremental"})
         self._paused = not self._paused
 
-    def finished(self, connection: Connection) -> list[int]:
-        """Products whose backfill has been read and is written, whatever partitions and workers it came by."""
-        rows = connection.execute(queries("stream")["scans_finished"], {"source": self.source}).fetchall()
-        return [row[0] for row in rows]
+    def finished(self, connection: Connection) -> list[tuple[int, int]]:
+        """Products whose backfill has been read and is written, whatever partitions and workers it came by; with its
+        number."""
+        return connection.execute(queries("stream")["scans_finished"], {"source": self.source}).fetchall()
 
 
-def signal(connection: psycopg.Connection[Any], kind: str, data: Mapping[str, Any]) -> None:
+def ask_here(connection: Connection, rows: Sequence[tuple[int, str, str]]) -> list[tuple[str, str]]:
+    """Asks for those of these products (id, schema, table), where the index itself is the source; returns the tables.
+
+    Signal and number go together: a product that waits for a number that nobody was asked for waits for ever.
+    """
+    tables = list(dict.fromkeys((schema, table) for _, schema, table in rows))
+    number = _next(connection)
+    with connection.transaction():
+        asked = {"product_ids": [row[0] for row in rows], "backfill": number}
+        connection.execute(queries("worker")["backfills_asked"], asked)
+        _signal_backfill(connection, tables, number)
+    return tables
+
+
+def _next(connection: Connection) -> int:
+    """A number for the next backfill. The later is the greater."""
+    row = connection.execute(queries("worker")["backfill_number"]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _signal_backfill(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]], number: int) -> None:
+    names = [f"{schema}.{table}" for schema, table in tables]
+    signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names}, backfill_id(number))
+    log.info("backfill asked for", extra={"tables": names, "backfill": number})
+
+
+def signal(
+    connection: psycopg.Connection[Any], kind: str, data: Mapping[str, Any], signal_id: str | None = None
+) -> None:
     """A signal to Debezium, on the source that it reads."""
-    connection.execute(queries("worker")["backfill_signal"], {"type": kind, "data": json.dumps(data)})
+    parameters = {"id": signal_id or str(uuid.uuid4()), "type": kind, "data": json.dumps(data)}
+    connection.execute(queries("worker")["backfill_signal"], parameters)

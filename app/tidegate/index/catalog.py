@@ -63,16 +63,17 @@ class Catalog:
 
     def reload(self) -> None:
         """Reads the catalog again; an absent database is waited for, since no event may pass it."""
-        wait = pause.FIRST_S
+        pauses = pause.pauses()
         while not self._stopping.is_set():
             try:
                 with self._session.open() as connection:
                     self.load(connection)
                 return
             except (psycopg.OperationalError, TidegateError) as error:
-                log.warning("catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": wait})
-                self._stopping.wait(wait)
-                wait = pause.longer(wait)
+                log.warning(
+                    "catalog cannot be read, the stream waits", extra={"reason": str(error), "retry_s": pauses.seconds}
+                )
+                pauses.wait(self._stopping)
 
     def products_of(self, table: Table, *, backfill: bool) -> list[Product]:
         """The indexes that an event of the table goes to; none for a table that is no product's."""

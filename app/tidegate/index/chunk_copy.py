@@ -50,6 +50,7 @@ class ChunkCopy:
     """The copy of one product, in a thread of its own.
 
     Args:
+        applied_at: when the contract was applied that the first index has here, or one before.
         queue: of the second index's lane; its rows take turns with other bulk work there.
         place: where the source's WAL is.
         leads: whether this worker still keeps the house of all.
@@ -58,6 +59,7 @@ class ChunkCopy:
 
     first: Product
     second: Product
+    applied_at: datetime
     queue: LaneQueue
     budgets: Budgets
     connect: Callable[[], Connection]
@@ -70,7 +72,6 @@ class ChunkCopy:
 
     def __post_init__(self) -> None:
         self._static = queries("beside")
-        self._applied_at: datetime | None = None
         self._said: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"copy:{self.second.name}", daemon=True)
 
@@ -86,7 +87,7 @@ class ChunkCopy:
 
     def _run(self) -> None:
         """Until it is done; an absent database is waited for."""
-        wait = pause.FIRST_S
+        pauses = pause.pauses()
         while True:
             try:
                 with self.connect() as connection:
@@ -95,10 +96,12 @@ class ChunkCopy:
             except CopyEnded:
                 return
             except (psycopg.Error, TidegateError) as error:
-                log.warning("copy waits", extra={"product": self.second.name, "reason": str(error), "retry_s": wait})
-                if self.stopping.wait(wait):
+                log.warning(
+                    "copy waits",
+                    extra={"product": self.second.name, "reason": str(error), "retry_s": pauses.seconds},
+                )
+                if pauses.wait(self.stopping):
                     return
-                wait = pause.longer(wait)
 
     def _copy(self, connection: Connection) -> None:
         through = self._begin(connection)
@@ -178,9 +181,7 @@ class ChunkCopy:
         if row is None or not row[0]:
             raise CopyEnded
         _, whole, applied_at = row
-        if self._applied_at is None:
-            self._applied_at = applied_at
-        if applied_at != self._applied_at:
+        if applied_at != self.applied_at:
             raise CopyEnded
         return bool(whole)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 from tidegate.database import Connection
 from tidegate.index.budget import Budgets
@@ -41,20 +42,22 @@ class Copies:
             place: where the source's WAL is.
         """
         connection.execute(self._static["copies_begin"], {"source": source})
-        for (product_id,) in connection.execute(self._static["copies_due"], {"source": source}).fetchall():
+        # When contracts were applied before the catalog is read: if one is applied between, the copy ends by that.
+        for product_id, applied_at in connection.execute(self._static["copies_due"], {"source": source}).fetchall():
             known = self._known.get(product_id)
             if known is not None and known.running:
                 continue
             self._catalog.load(connection)
             for second in self._catalog.by_id(product_id):
                 for first in self._catalog.by_id(second.first_id or 0):
-                    self._known[product_id] = self._copy(first, second, place)
+                    self._known[product_id] = self._copy(first, second, applied_at, place)
                     self._known[product_id].start()
 
-    def _copy(self, first: Product, second: Product, place: Callable[[], str]) -> ChunkCopy:
+    def _copy(self, first: Product, second: Product, applied_at: datetime, place: Callable[[], str]) -> ChunkCopy:
         return ChunkCopy(
             first,
             second,
+            applied_at,
             self._catalog.lanes[second.model].queue,
             self._budgets,
             self._session.open,

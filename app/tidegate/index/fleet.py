@@ -95,19 +95,19 @@ class Fleet:
         self._set_streams(connection, said.counts)
         return True
 
-    def keep(self, connection: Connection) -> tuple[list[int], list[tuple[str, str]]]:
+    def keep(self, connection: Connection) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
         """What the leader does for the index's own database; source_keeper.py has what it does for others.
 
         Returns:
-            The products whose backfill has been read and is written; and the tables (schema, table) that are about
-            to be read.
+            The products whose backfill has been read and is written, with its number; and the tables (schema, table)
+            that are about to be read.
         """
         asked = self._backfills.ask(connection, connection)
         self._backfills.regulate(connection, connection)
         return self._backfills.finished(connection), asked
 
-    def scanned(self, connection: Connection, source: str, product_id: int) -> None:
-        """Notes that Debezium has read a table to its end.
+    def scanned(self, connection: Connection, source: str, product_id: int, backfill: int) -> None:
+        """Notes that Debezium has read a table to its end, in the backfill of this number.
 
         Every row that it read is in the stream before what is committed from now on; so the backfill is written
         when every partition is finished up to here. Another server is asked where that is by who keeps its house.
@@ -117,11 +117,12 @@ class Fleet:
             row = connection.execute(queries("remote")["here"]).fetchone()
             assert row is not None
             place = row[0]
-        connection.execute(queries("stream")["scan_add"], {"product_id": product_id, "lsn": place})
+        parameters = {"product_id": product_id, "backfill": backfill, "lsn": place}
+        connection.execute(queries("stream")["scan_add"], parameters)
 
-    def settled(self, connection: Connection, product_id: int) -> None:
+    def settled(self, connection: Connection, product_id: int, backfill: int) -> None:
         """The product's backfill is done, and said to be."""
-        connection.execute(queries("stream")["scans_forget"], {"product_ids": [product_id]})
+        connection.execute(queries("stream")["scan_forget"], {"product_id": product_id, "backfill": backfill})
 
     def leave(self, connection: Connection) -> None:
         """This worker ends."""

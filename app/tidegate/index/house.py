@@ -13,7 +13,7 @@ from tidegate.capture.source import Source
 from tidegate.capture.stream import HOME
 from tidegate.database import Connection
 from tidegate.errors import TidegateError
-from tidegate.index.backfill import signal
+from tidegate.index.backfill import ask_here, signal
 from tidegate.index.budget import Budgets
 from tidegate.index.catalog import Catalog
 from tidegate.index.copies import Copies
@@ -129,11 +129,11 @@ class House:
         if self._backfills is not None:
             self._backfills.asked(connection, tables)
 
-    def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
+    def finished(self, connection: Connection, there: Connection | None, product_id: int, backfill: int) -> None:
         assert self._fleet is not None
         for product in self._catalog.by_id(product_id):
-            self.backfill_done(product, there)
-        self._fleet.settled(connection, product_id)
+            self.backfill_done(product, backfill, there)
+        self._fleet.settled(connection, product_id, backfill)
 
     def copy(self, home: Connection, source: Source) -> None:
         """Starts to fill second indexes from the chunks of the first."""
@@ -164,20 +164,24 @@ class House:
             if products[product_id].contract.version == version:
                 self._catalog.suspend(products[product_id], troubles[product_id])
 
-    def backfill_done(self, product: Product, there: Connection | None = None) -> None:
-        """The product's backfill is written; `there` is its source, where that is another database. Or a part of the
-        first index's rows is, of which the second is filled."""
+    def backfill_done(self, product: Product, backfill: int, there: Connection | None = None) -> None:
+        """The product's backfill of this number is written; `there` is its source, where that is another database. Or
+        a part of the first index's rows is, of which the second is filled."""
         if self._copies.passed(product):
             return
         with self._session.open() as connection:
+            parameters = {"product_id": product.product_id, "backfill": backfill}
+            if connection.execute(self._static["backfill_awaited"], parameters).fetchone() is None:
+                return  # told again, and another one is under way, or none
             ghosts = sweep(connection, product) if there is None else sweep_remote(connection, there, product)
             if ghosts is None:
                 return
             log.info("backfill done", extra={"product": product.contract.product, "ghosts": ghosts})
             if self._backfills is not None:
                 self._backfills.done(connection, product.product_id)
-            connection.execute(self._static["backfill_done"], {"product_id": product.product_id})
-        self._filled(product)
+            done = connection.execute(self._static["backfill_done"], parameters).rowcount
+        if done:
+            self._filled(product)
 
     def _filled(self, product: Product) -> None:
         self._catalog.routes.filled(product)
@@ -222,10 +226,8 @@ class House:
             finished, asked = self._fleet.keep(connection)
             if asked:
                 self.asked(connection, asked)
-            for product_id in finished:
-                for product in self._catalog.by_id(product_id):
-                    self.backfill_done(product)
-                self._fleet.settled(connection, product_id)
+            for product_id, backfill in finished:
+                self.finished(connection, None, product_id, backfill)
         elif self._stopping.is_set():
             return
         else:
@@ -250,18 +252,16 @@ class House:
         """Signals Debezium to read the tables of products that wait for it (incremental snapshot)."""
         if not self._streaming.is_set():
             return  # the engine does not see signals that are older than its start
-        tables = connection.execute(self._static["backfills_pending"]).fetchall()
+        rows = connection.execute(self._static["backfills_pending"]).fetchall()
         if not self._backfills_checked:
-            tables += connection.execute(self._static["backfills_interrupted"]).fetchall()
+            rows += connection.execute(self._static["backfills_interrupted"]).fetchall()
             signal(connection, "resume-snapshot", {"type": "incremental"})
-            self._backfills_checked = True
-        if tables:
+        if rows:
             self._catalog.load(connection)  # which of a table's indexes wait for its rows
-            names = [f"{schema}.{table}" for schema, table in dict.fromkeys(tables)]
-            signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": names})
-            log.info("backfill asked for", extra={"tables": names})
+            tables = ask_here(connection, rows)
             if self._backfills is not None:
-                self._backfills.asked(connection, list(dict.fromkeys(tables)))
+                self._backfills.asked(connection, tables)
+        self._backfills_checked = True
 
     def _regulate_backfill(self, connection: Connection) -> None:
         """Pauses Debezium's reading of tables while many rows wait, so that memory stays flat."""

@@ -6,7 +6,6 @@ rows, very long documents). They may write the same row in either order; the led
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +35,7 @@ class Lane:
     Args:
         connect: opens a connection as the worker; raises TidegateError while the database is away.
         suspend: told of a product that cannot be written at all; says whether it noted that.
-        scanned: told when a product's backfill is in the index.
+        scanned: told when a product's backfill is in the index, and of its number.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Lane:
         connect: Callable[[], Connection],
         acknowledgements: Finishes,
         suspend: Callable[[Product, str], bool],
-        scanned: Callable[[Product], None],
+        scanned: Callable[[Product, int], None],
     ):
         self.model = model
         self._connect = connect
@@ -88,16 +87,16 @@ class Lane:
     def _end_backfill(self, scanned: Scanned) -> None:
         """Tells that a backfill is in the index; while the database is away it waits, else nobody ever would. What
         the database refuses again and again suspends the product: others wait behind it."""
-        wait, failures = pause.FIRST_S, 0
-        while self.queue.waits_again(scanned.product) and not self.queue.stopping:
-            time.sleep(pause.FIRST_S)
+        pauses, failures = pause.pauses(), 0
+        while self.queue.waits_again(scanned.product) and not self.queue.stops_within(pause.FIRST_S):
+            pass
         if self.queue.stopping:
             return  # rows may be missing; it comes again behind them
         while True:
             try:
-                self._scanned(scanned.product)
+                self._scanned(scanned.product, scanned.backfill)
             except (psycopg.Error, TidegateError) as error:
-                log.warning("end of backfill waits", extra={"reason": str(error), "retry_s": wait})
+                log.warning("end of backfill waits", extra={"reason": str(error), "retry_s": pauses.seconds})
                 failures += isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError)
                 if failures >= _WRITE_ATTEMPTS and self._suspend(scanned.product, _reason(error)):
                     self._acknowledgements.finish(scanned.numbers)
@@ -105,16 +104,14 @@ class Lane:
             else:
                 self._acknowledgements.finish(scanned.numbers)
                 return
-            if self.queue.stopping:
+            if self.queue.stops_within(pauses.next()):
                 return
-            time.sleep(wait)
-            wait = pause.longer(wait)
 
     def _process(
         self, name: str, connection: Connection | None, indexer: Indexer, items: list[Item], marks: dict[Stream, Mark]
     ) -> Connection | None:
         """Processes a batch until it is done: an absent database is waited for, a product in the way suspended."""
-        wait, failures = pause.FIRST_S, 0
+        pauses, failures = pause.pauses(), 0
         while True:
             try:
                 if connection is None or connection.closed:
@@ -130,7 +127,7 @@ class Lane:
                         "loop": name,
                         "rows": len(items),
                         "reason": str(error),
-                        "retry_s": wait,
+                        "retry_s": pauses.seconds,
                     },
                 )
                 connection = _closed(connection)
@@ -148,10 +145,8 @@ class Lane:
                     for stream, mark in marks.items():
                         self.queue.mark(stream, mark)  # it was not written: it waits for what is held up
                 return connection
-            if self.queue.stopping:
+            if self.queue.stops_within(pauses.next()):
                 return connection  # the batch is not acknowledged and comes again after the next start
-            time.sleep(wait)
-            wait = pause.longer(wait)
 
     def _stop_culprit(self, indexer: Indexer, items: list[Item]) -> None:
         """Processes product by product; whose batch fails again is suspended, and stops only itself."""

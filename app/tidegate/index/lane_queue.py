@@ -33,10 +33,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """All rows of the product's backfill have been put."""
+    """All rows of the product's backfill of this number have been put."""
 
     product: Product
     numbers: list[int]
+    backfill: int = 0
 
 
 class LaneQueue:
@@ -60,6 +61,11 @@ class LaneQueue:
     def stopping(self) -> bool:
         """Whether nothing more is to be begun."""
         return self._stopping
+
+    def stops_within(self, seconds: float) -> bool:
+        """Waits so long; returns at once, and True, when nothing more is to be begun."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._stopping, seconds)
 
     def drain(self, timeout: float) -> bool:
         """Waits until every live change is written; False when `timeout` seconds are up before."""
@@ -140,10 +146,10 @@ class LaneQueue:
                     self._held.discard(id(item))
             self._changed.notify_all()
 
-    def put_scanned(self, number: int, product: Product) -> None:
-        """The product's backfill has been read."""
+    def put_scanned(self, number: int, product: Product, backfill: int) -> None:
+        """The product's backfill of this number has been read; `number` is the event's that says so."""
         with self._changed:
-            self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number])
+            self._bulk[(product.product_id, f"\x00scanned {number}")] = Scanned(product, [number], backfill)
             self._changed.notify_all()
 
     def put_copied(self, product: Product) -> None:

@@ -30,8 +30,8 @@ class House(Protocol):
     def asked(self, connection: Connection, tables: Sequence[tuple[str, str]]) -> None:
         """These tables are about to be read."""
 
-    def finished(self, connection: Connection, there: Connection, product_id: int) -> None:
-        """The backfill of a product is written; `there` is its source."""
+    def finished(self, connection: Connection, there: Connection, product_id: int, backfill: int) -> None:
+        """The backfill of this number of a product is written; `there` is its source."""
 
     def copy(self, home: Connection, source: Source) -> None:
         """Sees to second indexes that are filled from the first."""
@@ -109,8 +109,8 @@ class SourceKeeper:
             self.house.asked(home, asked)
         self._backfills.regulate(home, there)
         self._place_scans(home, there)
-        for product_id in self._backfills.finished(home):
-            self.house.finished(home, there, product_id)
+        for product_id, backfill in self._backfills.finished(home):
+            self.house.finished(home, there, product_id, backfill)
         if self._turns % _FORGET_EVERY == 0:
             there.execute(queries("worker")["signals_forget"])
         self._turns += 1

@@ -195,19 +195,34 @@ class Worker:
 
     def _receive_scanned(self, number: int, event: TableScanned) -> None:
         products = self._catalog.products_of((event.source, event.schema, event.table), backfill=True)
-        if self._fleet is None and products:
+        if event.failure is not None or not event.backfill:
+            noted = self._read_again(event, [product.product_id for product in products])
+        elif self._fleet is None and products:
             self._shares.split(number, (product.model for product in products))
             for product in products:
-                self._catalog.lanes[product.model].queue.put_scanned(number, product)
+                self._catalog.lanes[product.model].queue.put_scanned(number, product, event.backfill)
             return
-        # Its rows may be in other partitions, with other workers: the fleet tells when they are all written.
-        if all(self._note_scanned(event.source, product.product_id) for product in products):
+        else:
+            # Its rows may be in other partitions, with other workers: the fleet tells when they are all written.
+            noted = all(self._note_scanned(event, product.product_id) for product in products)
+        if noted:
             self._acknowledgements.finish([number])
 
-    def _note_scanned(self, source: str, product_id: int) -> bool:
+    def _note_scanned(self, event: TableScanned, product_id: int) -> bool:
         fleet = self._fleet
         assert fleet is not None
-        return self._session.insist("end of scan", lambda connection: fleet.scanned(connection, source, product_id))
+        return self._session.insist(
+            "end of scan", lambda connection: fleet.scanned(connection, event.source, product_id, event.backfill)
+        )
+
+    def _read_again(self, event: TableScanned, product_ids: list[int]) -> bool:
+        """Whoever keeps the house asks for the table anew, if this was the backfill that is waited for."""
+        reason = event.failure or "nobody knows of which backfill this was the end"
+        log.warning("table is read again", extra={"table": f"{event.schema}.{event.table}", "reason": reason})
+        parameters = {"product_ids": product_ids, "backfill": event.backfill}
+        return self._session.insist(
+            "end of scan", lambda connection: connection.execute(queries("worker")["backfill_again"], parameters)
+        )
 
     def _receive_undecodable(self, number: int, event: Undecodable) -> None:
         log.error("record is not Debezium's", extra={"place": event.place, "reason": event.reason})

@@ -35,14 +35,15 @@ class WorkerSession:
 
     def insist(self, what: str, act: Callable[[Connection], object]) -> bool:
         """Does it, however long the database is away; False: the worker was stopped before."""
-        wait = pause.FIRST_S
+        pauses = pause.pauses()
         while not self._stopping.is_set():
             try:
                 with self.open() as connection:
                     act(connection)
                 return True
             except (psycopg.Error, TidegateError) as error:
-                log.warning("database away, it waits", extra={"what": what, "reason": str(error), "retry_s": wait})
-                self._stopping.wait(wait)
-                wait = pause.longer(wait)
+                log.warning(
+                    "database away, it waits", extra={"what": what, "reason": str(error), "retry_s": pauses.seconds}
+                )
+                pauses.wait(self._stopping)
         return False

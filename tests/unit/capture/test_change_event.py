@@ -79,16 +79,31 @@ def test_a_message_has_content_and_position():
 
 def test_the_end_of_a_tables_backfill():
     value = {
-        "id": "a6a2a9c0-8a3e-4b6c-9b1e-1f9f5c2f3c11", "aggregate_type": "Incremental Snapshot",
+        "id": "backfill-17", "aggregate_type": "Incremental Snapshot",
         "type": "TABLE_SCAN_COMPLETED", "timestamp": 1767225600123,
         "additional_data": {
             "connector_name": "tidegate", "data_collections": "test.team.note", "scanned_collection": "test.team.note",
             "total_rows_scanned": "3000", "status": "SUCCEEDED",
         },
     }  # fmt: skip
-    assert decode('{"id":"a6a2"}', json.dumps(value)) == TableScanned("team", "note", "SUCCEEDED")
+    assert decode('{"id":"a6a2"}', json.dumps(value)) == TableScanned("team", "note", 17)
     two_parts = value | {"additional_data": {"scanned_collection": "team.note", "status": "EMPTY"}}
-    assert decode(None, json.dumps(two_parts)) == TableScanned("team", "note", "EMPTY")
+    assert decode(None, json.dumps(two_parts)) == TableScanned("team", "note", 17)
+    for foreign in ("a6a2a9c0-8a3e-4b6c-9b1e-1f9f5c2f3c11", "backfill-", "backfill-17 ", f"backfill-{10**19}"):
+        assert decode(None, json.dumps(value | {"id": foreign})) == TableScanned("team", "note", 0)
+
+
+def test_the_end_of_a_tables_backfill_that_failed_or_is_not_the_last():
+    def told(waiting: str, status: str = "SUCCEEDED"):
+        data = {"scanned_collection": "test.team.note", "data_collections": waiting, "status": status}
+        value = {"id": "backfill-17", "aggregate_type": "Incremental Snapshot", "type": "TABLE_SCAN_COMPLETED"}
+        return decode(None, json.dumps(value | {"additional_data": data}))
+
+    assert told("test.team.note,team.note") is None
+    assert told("test.team.note,test.other.note,test.team.notes") == TableScanned("team", "note", 17)
+    failed = told("test.team.note", "SQL_EXCEPTION")
+    assert isinstance(failed, TableScanned)
+    assert failed.failure == "Debezium did not read it to its end (SQL_EXCEPTION)"
 
 
 @pytest.mark.parametrize(

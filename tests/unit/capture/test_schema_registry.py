@@ -5,16 +5,18 @@ import contextlib
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.conftest import wait_until
 from tests.kafka.certificate import certificate
+from tests.loopback import Asked, Reply, serving
 
-from tidegate.capture import avro
+from tidegate.capture import avro, schema_requests
 from tidegate.capture.change_event import ChangeEvent, Undecodable
 from tidegate.capture.holding import Held
 from tidegate.capture.intake import Intake
@@ -31,34 +33,23 @@ EVENT = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of a test answers at once, however busy the machine is."""
+    monkeypatch.setattr(schema_requests, "_AT_ONCE_S", 60.0)
+
+
 @contextlib.contextmanager
 def answering(status: int, body: object, tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[Any]]]:
     """A server that always answers so; what it was asked."""
     asked: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
-            text = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+    def answer(request: Asked) -> Reply:
+        asked.append((request.path, request.headers.get("Authorization")))
+        return Reply(body, status) if isinstance(body, bytes) else Reply.json(body, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
-    thread.start()
-    try:
-        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(answer, tls=tls) as url:
+        yield url, asked
 
 
 def test_a_schema_by_id() -> None:
@@ -130,8 +121,8 @@ class Shelf(SchemaRegistry):
         return answer
 
 
-def record(value: bytes | None, key: bytes | None = b'{"a_u005fb": 1}') -> Any:
-    return SimpleNamespace(topic="t", partition=0, offset=5, key=key, value=value)
+def record(value: bytes | None, key: bytes | None = b'{"a_u005fb": 1}', *, sent: float = 0.0) -> Any:
+    return SimpleNamespace(topic="t", partition=0, offset=5, key=key, value=value, timestamp=int(sent * 1000))
 
 
 GARBLED = Records(None).event(record(b"{"), "")
@@ -199,22 +190,81 @@ def test_a_schema_is_asked_for_once_and_the_last_used_are_kept(monkeypatch: pyte
     assert shelf.asked == [1, 2, 3, 2]
 
 
-def test_batches_wait_in_order_while_the_registry_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the pauses between requests go by."""
     now = [100.0]
-    monkeypatch.setattr("tidegate.capture.intake.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(schema_requests, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def streams(count: int) -> list[Held]:
+    return [Held(None, Stream("", number)) for number in range(count)]
+
+
+def taken(intake: Intake) -> list[tuple[Held, list[Any]]]:
+    return [(held, events) for held, _, events in intake.take()]
+
+
+def test_a_partitions_records_wait_in_order_while_the_registry_is_away(clock: list[float]) -> None:
     shelf = Shelf(RegistryAway("away"), BEAT)
     intake = Intake(Records(shelf))
-    first, second, third = (Held(None, Stream("", number)) for number in range(3))
-    for held in (first, second, third):
-        intake.add(held, [record(of_schema(1)), record(None), record(b"{")])
-    assert list(intake.take()) == []
-    assert (intake.trouble, intake.waits) == ("away", True)
-    assert list(intake.take()) == []
+    first, second, third = streams(3)
+    for held in (first, second):
+        intake.add(held, [record(b"{"), record(of_schema(1)), record(None), record(b"{")])
+        intake.add(held, [record(b"{")])
+    intake.add(third, [record(b"{")])
+    assert taken(intake) == [(third, [GARBLED])], "others go on"
+    assert intake.trouble == "away"
+    assert [intake.waits(held.stream) for held in (first, second, third)] == [True, True, False]
+    clock[0] += 0.4
+    assert taken(intake) == []
     assert shelf.asked == [1], "not before its time"
     intake.drop(second.stream)
-    now[0] += 1
-    assert [(held, events) for held, _, events in intake.take()] == [(first, [GARBLED]), (third, [GARBLED])]
-    assert (intake.trouble, intake.waits) == (None, False)
+    clock[0] += 0.2
+    assert taken(intake) == [(first, [GARBLED, GARBLED]), (first, [GARBLED])]
+    assert (intake.trouble, intake.waits(first.stream)) == (None, False)
+    assert shelf.asked == [1, 1]
+
+
+def test_who_needs_another_schema_does_not_wait_for_a_slow_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_requests, "_AT_ONCE_S", 0.01)
+    answers = {1: threading.Event(), 2: threading.Event()}
+
+    class Slow(Shelf):
+        def schema(self, number: int) -> RegisteredSchema:
+            answers[number].wait(60)
+            return super().schema(number)
+
+    shelf = Slow(BEAT)
+    intake = Intake(Records(shelf))
+    first, second = streams(2)
+    intake.add(first, [record(of_schema(1)), record(b"{")])
+    intake.add(second, [record(of_schema(2)), record(b"{")])
+    assert taken(intake) == []
+    assert intake.trouble is None, "it may be but a moment"
+    answers[2].set()
+    wait_until(lambda: taken(intake) == [(second, [GARBLED])], 60, "the second goes on")
+    answers[1].set()
+    wait_until(lambda: taken(intake) == [(first, [GARBLED])], 60, "the first goes on")
+    assert sorted(shelf.asked) == [1, 2], "each is asked for once"
+
+
+def test_a_schema_that_the_registry_has_not_heard_of_yet_is_waited_for(clock: list[float]) -> None:
+    """A replica of the registry may lag behind: a new record is no dead letter for that, and an old one is."""
+    shelf = Shelf(SchemaUnknown("no schema 3"), SchemaUnknown("no schema 3"), BEAT)
+    intake = Intake(Records(shelf))
+    (held,) = streams(1)
+    intake.add(held, [record(of_schema(3), sent=time.time() + 20), record(b"{")])
+    for _ in range(2):
+        assert taken(intake) == []
+        assert intake.trouble == "no schema 3; it may come yet"
+        clock[0] += 1.1
+    assert taken(intake) == [(held, [GARBLED])]
+    assert shelf.asked == [3, 3, 3]
+    for sent in (time.time() - 60, time.time() + 3600):
+        records = Records(Shelf(SchemaUnknown("no schema 3")), lag_s=30)
+        assert isinstance(records.event(record(of_schema(3), sent=sent), ""), Undecodable)
 
 
 def settings(**options: Any) -> Settings:

@@ -69,7 +69,7 @@ class Held:
             connect=lambda: connection,
             acknowledgements=SimpleNamespace(finish=self.finished.extend),  # type: ignore[arg-type]
             suspend=lambda *_: True,
-            scanned=self.scanned.append,
+            scanned=lambda product, backfill: self.scanned.append((product, backfill)),
         )
         self.lane.start()
 
@@ -106,7 +106,7 @@ def test_a_backfill_is_not_done_because_the_lane_is_stopped():
     held = Held()
     held.lane.queue.put([item(1, backfill=True)])
     until(lambda: held.bulk.tried)
-    held.lane.queue.put_scanned(2, PRODUCT)
+    held.lane.queue.put_scanned(2, PRODUCT, 1)
     until(lambda: not held.lane.queue.bulk_waiting)
     held.lane.stop()
     assert (held.scanned, held.finished) == ([], [])
