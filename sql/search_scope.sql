@@ -252,7 +252,9 @@ BEGIN
         target.condition := CASE WHEN unbound OR found_one.breaks_glass THEN 'true' ELSE entitlement.condition END;
         target.scanned_in := found_one.scanned_in;
         target.reranked := limits.reranked;
-        target.ef_search := limits.ef_search;
+        -- In a large graph a search may end among strangers: of 4,000 questions to a million vectors in 2,000 clusters, 3 found
+        -- less than 7 of the nearest 10 at 400, 1 at 800.
+        target.ef_search := CASE WHEN found_one.chunks > 500000 THEN least(2 * limits.ef_search, 1000) ELSE limits.ef_search END;
         -- Where no products are named, those that lack a column of the filter have no row that fits.
         IF products IS NULL AND jsonb_typeof(filter) = 'object' AND EXISTS (
             SELECT FROM jsonb_object_keys(filter) AS k (name)

@@ -82,6 +82,16 @@ def test_plans(many: World) -> None:
         assert "Filter" in shown, "row-level security is in it, too"
 
 
+def test_a_large_graph_is_searched_more_widely(many: World) -> None:
+    """A search of few candidates may end in the wrong place there."""
+    reader = many.login(many.role("reader", "note_reader", regions=["wide"]))
+    for chunks, limit, wanted in ((400_000, 400, 400), (600_000, 400, 800), (600_000, 700, 1000)):
+        many.admin.execute("UPDATE pg_class SET reltuples = %s WHERE oid = 'rag_team.note'::regclass", [chunks])
+        many.admin.execute("UPDATE tidegate.search_limits SET ef_search = %s", [limit])
+        asked = "SELECT path, ef_search FROM tidegate.search_scope('{team.note}')"
+        assert reader.execute(asked).fetchone() == ("hnsw", wanted)
+
+
 def test_filters_count_in_the_plan(many: World) -> None:
     reader = many.login(many.role("reader", "note_reader", regions=["wide"]))
     assert "note_embedding_hnsw" in plan(reader, query=unit(1))
