@@ -142,9 +142,9 @@ def test_a_table_that_is_asked_for_again_while_it_is_read_has_one_end(tide: Tide
     ensure_slot(tide.admin, "ends")
     heard = Heard()
     engine = EmbeddedEngine(EngineConfig(tide.dsn, "ends", 5, 100, 320), heard, heard.acknowledgements)
-    engine.start()
     asked = {"type": "incremental", "data-collections": ["team.note"]}
     try:
+        engine.start()
         wait_until(lambda: heard.events, PATIENCE_S, "it streams")
         with tide.admin.transaction():
             for number in (7, 8):

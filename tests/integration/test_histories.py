@@ -60,7 +60,6 @@ class World:
             ensure_slot(connection, "histories")
         config = EngineConfig(self.tide.dsn, "histories", 5, 100, 320)
         self.engine = EmbeddedEngine(config, self, self.acknowledgements)
-        self.engine.start()
 
     def receive(self, events: Sequence[tuple[int, StreamEvent]], stream: Stream = EMBEDDED) -> None:
         for _, event in events:
@@ -96,9 +95,13 @@ def world(server_dsn: str, template: str, embedders: Embedders) -> Iterator[Worl
         pages.create()
         tide.apply(CONTRACT)
         held = World(tide, pages, model)
-        yield held
-        held.engine.stop()
-    patch.undo()
+        try:
+            held.engine.start()
+            yield held
+        finally:
+            # However early it is interrupted: Debezium's threads would keep this process from its end.
+            held.engine.stop()
+            patch.undo()
 
 
 class Histories(History):
