@@ -340,6 +340,23 @@ def same_index(tide: Tide, product: str, document: str) -> None:
     assert differing == []
 
 
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_table_made_since_the_engine_started_is_read_too(tide: Tide, rows: int) -> None:
+    """Debezium knows it neither from its start nor from a change."""
+    run = tide.admin.execute
+    start_notes(tide)
+    run("CREATE TABLE team.item (id int PRIMARY KEY, title text)")
+    run("INSERT INTO team.item SELECT n, 'item ' || n FROM generate_series(1, %s) n", [rows])
+    tide.apply(offer("team.item", {"id": "integer", "title": "text"}, embed=["title"]))
+    tide.live("team.item")
+    assert tide.rows("SELECT id, content FROM rag_team.item ORDER BY id") == [
+        (n, f"item {n}") for n in range(1, rows + 1)
+    ]
+    run("INSERT INTO team.item VALUES (9, 'later')")
+    tide.caught_up()
+    assert tide.one("SELECT content FROM rag_team.item WHERE id = 9") == "later"
+
+
 def test_row_updated_thousands_of_times_in_a_transaction(tide: Tide) -> None:
     """The last state is indexed; what lies between is embedded seldom."""
     models = WatchedModels(tide.embedders.of(MODEL))

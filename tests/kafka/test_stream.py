@@ -1,6 +1,7 @@
 """Changes of every kind through Debezium on Connect, Kafka, and workers that share the partitions."""
 
 from tests.conftest import wait_until
+from tests.integration.offer import offer
 from tests.kafka.conftest import PARTITIONS, KafkaTide
 from tidegate.observe.dead_letters import list_dead_letters
 
@@ -30,6 +31,17 @@ def test_each_kind_of_change(tide: KafkaTide) -> None:
     tide.caught_up()
     assert tide.rows(NOTES) == [(n, "after") for n in range(1, 6)]
     assert list_dead_letters(tide.admin) == []
+
+
+def test_a_table_made_since_connect_started_is_read_too(tide: KafkaTide) -> None:
+    tide.notes()
+    tide.caught_up()
+    run = tide.admin.execute
+    run("CREATE TABLE team.item (id int PRIMARY KEY, title text)")
+    run("INSERT INTO team.item SELECT n, 'item ' || n FROM generate_series(1, 3) n")
+    tide.apply(offer("team.item", {"id": "integer", "title": "text"}, embed=["title"]))
+    tide.live("team.item")
+    assert tide.rows("SELECT id FROM rag_team.item ORDER BY id") == [(1,), (2,), (3,)]
 
 
 def test_heartbeats_reach_every_partition(tide: KafkaTide) -> None:

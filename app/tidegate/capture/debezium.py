@@ -45,6 +45,9 @@ def source_properties(
         "publication.name": "tidegate",
         "publication.autocreate.mode": "disabled",
         "snapshot.mode": "no_data",
+        # Nobody reads these events; and that of a table which was made since the start cannot be written (without a
+        # database's name), for which the backfill is skipped.
+        "include.schema.changes": "false",
         "poll.interval.ms": str(poll_ms),
         # TRUNCATE is skipped by default; its rows would stay as ghosts.
         "skipped.operations": "none",
