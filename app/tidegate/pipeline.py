@@ -181,10 +181,17 @@ def _run_pipelines(
         except (SlotMissing, ServerUnfit, NotInitialised, UsageError):
             raise
         except (TidegateError, psycopg.OperationalError) as error:
+            # A database that hangs up was there, and will be.
+            first = first and not _hung_up(error)
             if first:
                 raise
             log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pauses.seconds})
             pauses.wait(stop)
+
+
+def _hung_up(error: Exception) -> bool:
+    """Whether a connection was lost, as opposed to one that was never had."""
+    return isinstance(error, psycopg.OperationalError) and (error.sqlstate or "57P").startswith(("57P", "08"))
 
 
 def complete(dsn: str) -> str:

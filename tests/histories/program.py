@@ -17,6 +17,7 @@ class Program:
 
     def __init__(self, dsn: str, environment: Mapping[str, str], log: Path, *command: str):
         self._log = log
+        self._begin = log.stat().st_size if log.exists() else 0
         given = {**os.environ, "TIDEGATE_DSN": dsn, "TIDEGATE_HEARTBEAT_MS": "200", **environment}
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -26,6 +27,12 @@ class Program:
     def log(self) -> str:
         """What it and its predecessors said last."""
         return self._log.read_text(encoding="utf-8", errors="replace")[-6000:]
+
+    def begun(self) -> bool:
+        """It has found its database, and says that it runs; or it has ended."""
+        with self._log.open("rb") as said:
+            said.seek(self._begin)
+            return self.process.poll() is not None or b"tidegate runs" in said.read()
 
     def require(self) -> None:
         """It has not ended by itself."""

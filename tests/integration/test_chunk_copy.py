@@ -46,12 +46,14 @@ class GatedModel(TurnedModel):
         super().__init__(*arguments)
         self.gate = threading.Event()
         self.gate.set()
+        self.stands = threading.Event()
         self.after = 0
         self.bulk = 0
 
     def embed_bulk(self, texts: Any) -> Any:
         if self.bulk >= self.after:
-            self.gate.wait(60)
+            self.stands.set()
+            self.gate.wait(600)
         self.bulk += 1
         return super().embed(texts)
 
@@ -193,7 +195,7 @@ def test_what_is_copied_lives_on_as_if_it_had_been_built_from_the_source(tide: T
 def test_a_chunk_that_is_copied_late_overwrites_nothing(tide: Tide, notes: Models) -> None:
     """The copy has read the rows and embeds them; meanwhile they change, go, and come again."""
     model = held_up(tide, notes)
-    wait_until(lambda: notes.of(OTHER).gate.is_set() or _in_hand(tide), 20, "the copy has read its rows")
+    wait_until(model.stands.is_set, 60, "the copy has read its rows")
     run = tide.admin.execute
     run("UPDATE team.note SET title = 'uno' WHERE id = 1")
     run("DELETE FROM team.note WHERE id = 2")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from tests.conftest import Tide
-from tests.histories.history import histories, run_histories
+from tests.conftest import Tide, wait_until
+from tests.histories.history import PATIENCE_S, histories, run_histories
 from tests.histories.model import QuickModel, QuickModels
 from tests.histories.page import CONTRACT, Pages
 from tests.histories.process_history import Processes, ProcessHistory, moments
@@ -46,6 +46,8 @@ class Histories(ProcessHistory):
 
     @rule(mode=st.sampled_from(["fast", "immediate"]), moment=moments, away_s=moments)
     def restart_postgres(self, mode: str, moment: float, away_s: float) -> None:
+        # A run that finds no database when it starts ends, as for a wrong DSN.
+        wait_until(lambda: all(program.begun() for program in self.held.running if program), PATIENCE_S, "they run")
         time.sleep(moment)
         self.note("Postgres", mode)
         server = self.held.server
