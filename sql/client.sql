@@ -42,6 +42,9 @@ WHERE CASE WHEN %(products)s::text[] IS NULL THEN f.product IN (SELECT p.product
             + CASE WHEN r.somebody OR f.source <> '' THEN %(late)s ELSE %(alone)s END::interval
 ORDER BY f.as_of;
 
+-- suspended --
+SELECT p.product FROM tidegate.products p WHERE p.state = 'suspended' ORDER BY p.product;
+
 -- position --
 SELECT pg_current_wal_insert_lsn()::text;
 

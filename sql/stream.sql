@@ -64,13 +64,16 @@ UPDATE tidegate.product SET backfill = %(backfill)s WHERE product_id = ANY (%(pr
 -- backfills_begun --
 -- Not of a contract that was applied meanwhile: Debezium may have begun before.
 UPDATE tidegate.product SET state = 'backfilling', state_reason = NULL
-WHERE (product_id, applied_at) IN (SELECT * FROM unnest(%(product_ids)s::int[], %(applied)s::timestamptz[])) AND state = 'pending' AND built_from = 'source';
+WHERE (product_id, applied_at) IN (SELECT * FROM unnest(%(product_ids)s::int[], %(applied)s::timestamptz[])) AND state = 'pending' AND built_from = 'source'
+  -- Nor of one that has ended by now, and failed.
+  AND backfill = %(backfill)s;
 
 -- backfills_again --
 -- Of a source whose changes were lost, or whose connector no longer knows what it was reading; of no concern, the
 -- latter, to an index that is filled from another's chunks.
-UPDATE tidegate.product SET state = 'pending', built_from = 'source'
-WHERE source_server = %(source)s AND state = ANY (%(states)s) AND (built_from = 'source' OR 'live' = ANY (%(states)s));
+UPDATE tidegate.product SET state = 'pending', built_from = 'source', backfill = 0
+WHERE source_server = %(source)s
+  AND (state = ANY (%(states)s) AND (built_from = 'source' OR 'live' = ANY (%(states)s)) OR state = 'pending' AND built_from = 'source');
 
 -- scan_add --
 -- Without a position: the source is asked for it as soon as it answers; every later one does as well.

@@ -70,6 +70,7 @@ DECLARE
     p tidegate.product;
     privileges jsonb := tidegate.privileges_of(product, caller);
     ledger_state text;
+    chunks int;
     parked text;
     there boolean;
     passes boolean;
@@ -79,11 +80,12 @@ DECLARE
     sees boolean;
 BEGIN
     SELECT * INTO p FROM tidegate.product o WHERE o.product = verdict_of.product;
-    SELECT l.state, d.kind || ': ' || d.reason INTO ledger_state, parked
+    SELECT l.state, l.chunks, d.kind || ': ' || d.reason INTO ledger_state, chunks, parked
     FROM tidegate.product_key_of(product, key) AS k
     LEFT JOIN tidegate.ledger l ON l.product_id = p.product_id AND l.key = k.written
     LEFT JOIN tidegate.dead_letter d ON d.product_id = p.product_id AND d.key = k.written;
-    there := CASE WHEN indexed IS NULL THEN coalesce(ledger_state = 'indexed', false) ELSE (indexed ->> 'found')::boolean END;
+    there := CASE WHEN indexed IS NULL THEN -- What waits for a model, or a budget, keeps its chunks.
+                              coalesce(ledger_state = 'indexed' OR ledger_state = 'waiting' AND chunks > 0, false) ELSE (indexed ->> 'found')::boolean END;
     -- Where the indexed row could not be read, it is taken to be as the source row is.
     passes := tidegate.decided_of(product, caller, coalesce(index_judged, judged) -> 'truths', false);
     live := judged IS NOT NULL AND tidegate.decided_of(product, caller, judged -> 'truths', true);

@@ -183,8 +183,8 @@ WHERE product_id = %(product_id)s AND state = 'backfilling' AND built_from = 'so
 
 -- backfill_again --
 -- It failed, or nobody knows which it was (0).
-UPDATE tidegate.product SET state = 'pending'
-WHERE product_id = ANY (%(product_ids)s) AND state = 'backfilling' AND built_from = 'source' AND (backfill <= %(backfill)s OR %(backfill)s = 0);
+UPDATE tidegate.product SET state = 'pending', backfill = 0
+WHERE product_id = ANY (%(product_ids)s) AND state IN ('pending', 'backfilling') AND built_from = 'source' AND (backfill <= %(backfill)s OR %(backfill)s = 0);
 
 -- versions --
 SELECT product_id, contract_version FROM tidegate.product WHERE product_id = ANY (%(product_ids)s);

@@ -17,6 +17,8 @@ def upgrade() -> None:
         "COMMENT ON SEQUENCE tidegate.backfill_number IS 'Of backfills, as they are asked for: part of the id of the "
         "signal, and so of Debezium''s notifications.'"
     )
+    # Not from 1: in a database that is made anew, numbers of before may still be on their way through Kafka.
+    op.execute("SELECT setval('tidegate.backfill_number', (extract(epoch FROM clock_timestamp()) * 1000)::bigint)")
     for table, comment in (
         ("product", "The backfill that was asked for last. 0: none was, or by an earlier release."),
         ("scan", "The backfill whose end this is."),

@@ -13,9 +13,10 @@ from tidegate.capture.slot import ensure_slot
 from tidegate.capture.source import Source
 from tidegate.capture.stream import EMBEDDED, HOME, Stream
 from tidegate.index import house
-from tidegate.index.backfill import signal
+from tidegate.index.backfill import Backfills, signal
 from tidegate.index.fleet import Fleet, PartitionReport, WorkerReport
 from tidegate.index.worker import Worker
+from tidegate.sql import queries
 
 PARTITION = Stream(HOME, 0)
 END = Lsn(2**62)
@@ -109,6 +110,28 @@ def test_a_backfill_that_failed_or_whose_end_is_anybodys_is_asked_for_again(stre
     stream.ends(0)
     stream.ends(third, "it failed")
     assert stream.state() == "live"
+
+
+def test_an_end_that_is_told_before_who_asked_has_noted_it_counts(tide: Tide) -> None:
+    """The worker that hears of the failure is quicker than the one that keeps the house."""
+    tide.admin.execute(SIMPLE_TABLE)
+    tide.apply(SIMPLE_CONTRACT)
+    tide.admin.execute(
+        "INSERT INTO tidegate.watermark (lane, source, partition, lsn, as_of, updated_at) "
+        "VALUES ('x', '', 0, '0/1', now(), now() + interval '1 hour')"
+    )
+
+    class Quick:
+        def execute(self, statement: str, parameters: dict[str, str]) -> None:
+            tide.admin.execute(statement, parameters)  # type: ignore[arg-type]
+            failed = {"product_ids": [tide.one("SELECT product_id FROM tidegate.product")],
+                      "backfill": int(parameters["id"].removeprefix("backfill-"))}  # fmt: skip
+            tide.admin.execute(queries("worker")["backfill_again"], failed)
+
+    assert Backfills(HOME).ask(tide.admin, Quick()) == [("team", "note")]  # type: ignore[arg-type]
+    assert tide.one("SELECT state FROM tidegate.product") == "pending"
+    assert Backfills(HOME).ask(tide.admin, tide.admin) == [("team", "note")]
+    assert tide.one("SELECT state FROM tidegate.product") == "backfilling"
 
 
 class Heard:

@@ -49,4 +49,4 @@ def test_it_says_how_old_and_why(tide: Tide, kind: type[Client] | type[AsyncClie
         tide.admin.execute("UPDATE tidegate.product SET latency_ms = 7200000")
         assert tg.why_old() is None
         tide.admin.execute("UPDATE tidegate.product SET state = 'suspended', latency_ms = 200")
-        assert tg.why_old() is None
+        assert tg.why_old() == 'not searched, since suspended: team.note; "tidegate status" says why'

@@ -204,6 +204,11 @@ class TestARow:
             "SELECT role FROM tidegate.who_can_see('team.note', '1') WHERE role = %s", [alice]
         ).fetchone()
         assert admin.execute("SELECT current_user").fetchone() == (admin.info.user,)
+        # A row that waits for its new chunks keeps the old ones.
+        for chunks, sees in ((1, True), (0, False)):
+            published.admin.execute("UPDATE tidegate.ledger SET state = 'waiting', chunks = %s", [chunks])
+            (found,) = admin.execute("SELECT tidegate.explain_access(%s, 'team.note', '1')", [alice]).fetchone() or ()
+            assert found["sees"] is sees
 
 
 class TestAProduct:

@@ -184,7 +184,7 @@ def _notification(body: Mapping[str, Any]) -> TableScanned | None:
         return None
     status = data["status"]
     failure = None if status in _READ_TO_THE_END else f"Debezium did not read it to its end ({status})"
-    return TableScanned(*scanned, backfill_number(body["id"]), failure)
+    return TableScanned(*scanned, backfill_number(body.get("id") or ""), failure)
 
 
 def _table(collection: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ class Records:
     def _is_new(self, record: Any) -> bool:
         """Whether the record was sent a moment ago. Its schema was registered before; but who is asked may be a replica
         that hears of it later. A clock that goes wrong is no reason to wait."""
-        return bool(abs(time.time() - record.timestamp / 1000) < self.lag_s)
+        return record.timestamp is not None and bool(abs(time.time() - record.timestamp / 1000) < self.lag_s)
 
     def value(self, value: bytes) -> Any:
         """The value as JSON has it.

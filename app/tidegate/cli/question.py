@@ -10,6 +10,7 @@ from tidegate import console
 from tidegate.cli.options import As, Count, Dsn, Json, Products, given_dsn, load_settings
 from tidegate.cli.program import app
 from tidegate.cli.where import parse_where
+from tidegate.errors import TidegateError
 
 if TYPE_CHECKING:
     from tidegate.query.client import Client
@@ -179,8 +180,14 @@ def _explain_nothing(client: "Client", products: list[str] | None, bounds: _Boun
 
 
 def _say_if_old(client: "Client", products: list[str] | None) -> None:
-    """What a program reads of the answer does not change; one cheap query."""
-    if (old := client.why_old(products)) is not None:
+    """What a program reads of the answer does not change; one cheap query, and no answer is lost to it."""
+    import psycopg
+
+    try:
+        old = client.why_old(products)
+    except (TidegateError, psycopg.Error):
+        return
+    if old is not None:
         console.err.print(console.escape(old))
 
 

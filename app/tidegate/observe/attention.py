@@ -32,7 +32,7 @@ def attention(
     found = list(_capture(capture, products, fleet))
     for product in products:
         found += _product(product, idle_s)
-    found += _fleet(fleet)
+    found += _fleet(fleet, any(product.source != HOME for product in products))
     for name, state in connectors.items():
         if isinstance(state, str):
             found.append(f"{name}: {state}")
@@ -68,9 +68,10 @@ def _product(product: ProductStatus, idle_s: float) -> Iterator[str]:
         yield f'product {product.product} has {letters}; "tidegate dead-letters list" says why'
 
 
-def _fleet(fleet: FleetStatus) -> Iterator[str]:
+def _fleet(fleet: FleetStatus, remote: bool) -> Iterator[str]:
     alive = {worker.worker for worker in fleet.alive}
-    if any(source.transport == "kafka" for source in fleet.sources) and not alive:
+    # Rows of another database come through Kafka alone, also where nothing ever ran.
+    if (remote or any(source.transport == "kafka" for source in fleet.sources)) and not alive:
         yield 'no worker is running; start "tidegate worker"'
     for worker in fleet.alive:
         if worker.trouble:

@@ -203,7 +203,8 @@ class Client(Surface):
         return self._run(self._requests.why_nothing(None if products is None else tuple(products)))
 
     def why_old(self, products: Sequence[str] | None = None) -> str | None:
-        """One line where the index of what is searched is clearly older than its SLA, and why; None where it is not."""
+        """A line where the index of what is searched is clearly older than its SLA, and why; and one where suspended
+        products are left out. None where neither is so."""
         return self._run(self._requests.why_old(None if products is None else tuple(products)))
 
     def exchange(self, id_token: str) -> str:

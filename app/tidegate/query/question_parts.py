@@ -18,9 +18,11 @@ _POLITE = re.compile(
 )
 _OPENS = re.compile(rf"{_OPENING}|(?:{_VERBS})\s", re.IGNORECASE)
 _BORDER = re.compile(
-    rf"\?+\s+|;\s+|,\s+(?=(?:how|what|why)\b)|\s*,?\s+(?:and|or|but)\s+(?:also\s+)?(?={_OPENING})", re.IGNORECASE
+    rf"\?\s+|;\s+|,\s+(?=(?:how|what|why)\b)|\s*,?\s+(?:and|or|but)\s+(?:also\s+)?(?={_OPENING})", re.IGNORECASE
 )
 _MOST = 5
+_LONGEST = 2_000
+"""Characters of a question that is looked at for parts; what is longer is a text, and is asked for as a whole."""
 _WORD = re.compile(r"\w+")
 _BACK = frozenset(
     [
@@ -65,6 +67,8 @@ def parts_of(question: str) -> list[Part]:
 
     "What is the refund period and who is the CEO?" has two. "When and where do we meet?" is one.
     """
+    if len(question) > _LONGEST:
+        return [Part(question, question)]
     rest = " ".join(question.split())
     if start := _POLITE.match(rest):
         rest = rest[start.end() :]

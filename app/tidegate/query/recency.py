@@ -68,7 +68,9 @@ def as_of(products: Sequence[str]) -> Steps[datetime | None]:
 
 
 def why_old(products: Sequence[str] | None, idle: timedelta) -> Steps[str | None]:
-    """A line on products whose index is clearly older than their SLA, and the way out; None where there are none.
+    """A line on products whose index is clearly older than their SLA, and the way out.
+
+    Before it, where all products are searched, a line on those that are suspended and left out. None: nothing to say.
 
     Args:
         products: those that are searched; None: all that are offered.
@@ -76,8 +78,9 @@ def why_old(products: Sequence[str] | None, idle: timedelta) -> Steps[str | None
     """
     wanted = {"products": None if products is None else list(products), "late": CLEARLY + idle, "alone": _ALONE + idle}
     rows = yield from fetch(SQL["old"], wanted)
+    left_out = "" if products is not None else (yield from _suspended())
     if not rows:
-        return None
+        return left_out or None
     _, moment, age, somebody = rows[0]
     names = ", ".join(row[0] for row in rows)
     reason = (
@@ -86,7 +89,16 @@ def why_old(products: Sequence[str] | None, idle: timedelta) -> Steps[str | None
         else 'no worker is running; start "tidegate run" (or see "tidegate status")'
     )
     noun = "product" if len(rows) == 1 else "products"
-    return f"{noun} {names}: the index is as of {moment:%Y-%m-%d %H:%M:%S}Z, {spoken(age)} ago: {reason}"
+    old = f"{noun} {names}: the index is as of {moment:%Y-%m-%d %H:%M:%S}Z, {spoken(age)} ago: {reason}"
+    return f"{left_out}\n{old}" if left_out else old
+
+
+def _suspended() -> Steps[str]:
+    rows = yield from fetch(SQL["suspended"])
+    if not rows:
+        return ""
+    names = ", ".join(row[0] for row in rows)
+    return f'not searched, since suspended: {names}; "tidegate status" says why'
 
 
 def recent_enough(scope: Scope, products: Sequence[str]) -> Steps[None]:

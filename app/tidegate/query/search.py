@@ -28,6 +28,10 @@ class Question:
             raise UsageError("the question is empty")
         if "\0" in self.text:
             raise UsageError("the question holds a NUL character, which no text of Postgres can")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the question is no Unicode text: character {error.start + 1} is half of one") from None
         one_of(self.mode, get_args(Mode), "mode")
 
 

@@ -44,7 +44,7 @@ def complaints(
         {"product": replace(NOTE, sla_ms=None, sla_percentile=None, within_sla=None, age_s=60.9)},
         {"product": replace(NOTE, sla_ms=5000, age_s=65.9)},
         # Nothing of the index's own database is captured.
-        {"capture": CaptureStatus("tidegate_db", False, False, None, None), "product": CUSTOMER},
+        {"capture": CaptureStatus("tidegate_db", False, False, None, None), "product": CUSTOMER, "fleet": KAFKA},
     ],
 )
 def test_where_all_is_well_there_is_nothing_to_say(given: dict[str, Any]):
@@ -68,6 +68,8 @@ def test_where_all_is_well_there_is_nothing_to_say(given: dict[str, Any]):
         ({"product": replace(NOTE, age_s=61.3)}, "the index of product team.note is as of 61.3 s ago"),
         ({"product": replace(NOTE, dead_letters=1)}, "team.note has 1 dead letter;"),
         ({"fleet": replace(KAFKA, workers=[GONE])}, 'no worker is running; start "tidegate worker"'),
+        # Of another database, and nothing ever ran.
+        ({"product": CUSTOMER, "fleet": FleetStatus([], [], [])}, 'no worker is running; start "tidegate worker"'),
         ({"fleet": replace(KAFKA, workers=[replace(WORKER, trouble="no broker")])}, "worker one: no broker"),
         ({"fleet": replace(KAFKA, partitions=[replace(PARTITION, worker="two")])}, "nobody has 1 partition: 0"),
         ({"fleet": replace(KAFKA, sources=[SourceStatus("crm", "kafka", 1, NOON, "away", NOON)])}, "source crm: away"),

@@ -53,4 +53,11 @@ def test_what_points_back_is_looked_for_with_what_it_points_to():
 
 
 def test_no_question_has_more_than_five_parts():
-    assert len(parts_of("who is Ann? " * 2000)) == 5
+    assert len(parts_of("who is Ann? " * 100)) == 5
+
+
+def test_a_long_text_is_no_question_of_parts():
+    """Nobody waits for its parts, whatever it is made of."""
+    for text in ("who is Ann? " * 2000, "?" * 100_000):
+        assert [part.text for part in parts_of(text)] == [text]
+    assert len(parts_of("?" * 1_999)) == 1
