@@ -46,6 +46,8 @@ class Runs(Protocol):
 
 DRAIN_S = 20.0
 _RESTART_FIRST_S, _RESTART_MOST_S = 1.0, 15.0
+_STARTS = 4
+"""So often a start is tried that found its database and then failed: it may have gone away, or the engine refuses."""
 
 
 class Pipeline:
@@ -160,18 +162,18 @@ def _run_pipelines(
     make: Callable[[str, Settings, Embedders], Runs],
 ) -> None:
     pauses = Backoff(_RESTART_FIRST_S, _RESTART_MOST_S)
-    first = True
+    streamed, found, starts = False, False, 0
     while not stop.is_set():
         try:
             pipeline = make(dsn, settings, embedders)
+            found = True
             pipeline.start()
             started(pipeline)
             failure = None
             while failure is None and not stop.wait(0.2):
                 failure = pipeline.failure()
                 if pipeline.streaming:
-                    # What fails before, fails for good: a configuration that the engine refuses.
-                    first = False
+                    streamed = True
                     pauses.reset()
             drained = pipeline.stop()
             if failure is None:
@@ -181,9 +183,9 @@ def _run_pipelines(
         except (SlotMissing, ServerUnfit, NotInitialised, UsageError):
             raise
         except (TidegateError, psycopg.OperationalError) as error:
-            # A database that hangs up was there, and will be.
-            first = first and not _hung_up(error)
-            if first:
+            found = found or _hung_up(error)
+            starts += 1
+            if not streamed and (not found or starts >= _STARTS):
                 raise
             log.warning("pipeline failed, it starts again", extra={"reason": str(error), "retry_s": pauses.seconds})
             pauses.wait(stop)

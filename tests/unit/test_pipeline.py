@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tidegate import pipeline
+from tidegate.capture.engine import EngineStopped
 from tidegate.database import ConnectionFailed
 from tidegate.errors import TidegateError
 from tidegate.index.embedding.registry import Embedders
@@ -14,18 +15,18 @@ from tidegate.settings import Settings
 
 
 class Runs:
-    """A pipeline that streams, and is stopped at once."""
+    """A pipeline that streams, and is stopped at once; or fails before."""
 
-    streaming = True
-
-    def __init__(self, stop: threading.Event):
-        self._stop = stop
+    def __init__(self, stop: threading.Event, failure: TidegateError | None = None):
+        self._stop, self._failure = stop, failure
+        self.streaming = failure is None
 
     def start(self) -> None:
-        self._stop.set()
+        if self._failure is None:
+            self._stop.set()
 
     def failure(self) -> TidegateError | None:
-        return None
+        return self._failure
 
     def stop(self) -> bool:
         return True
@@ -39,8 +40,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> int:
     def make(dsn: str, settings: Settings, embedders: Embedders) -> Runs:
         nonlocal made
         made += 1
-        if left:
-            raise left.pop(0)
+        error = left.pop(0) if left else None
+        if isinstance(error, EngineStopped):
+            return Runs(stop, error)
+        if error is not None:
+            raise error
         return Runs(stop)
 
     settings = Settings(_env_file=None)
@@ -74,3 +78,14 @@ def test_what_fails_at_the_start_for_another_reason_fails_for_good(
 ) -> None:
     with pytest.raises(type(error)):
         run(monkeypatch, error)
+
+
+def test_an_engine_that_fails_before_anything_came_is_started_again_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database was there when the run began; it may just be starting anew."""
+    refused = EngineStopped("the connection attempt failed")
+    away = ConnectionFailed("cannot connect: it starts up")
+    assert run(monkeypatch, refused, away, refused) == 4
+    with pytest.raises(EngineStopped):
+        run(monkeypatch, refused, away, refused, refused)
