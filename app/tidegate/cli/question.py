@@ -180,7 +180,7 @@ def _explain_nothing(client: "Client", products: list[str] | None, bounds: _Boun
 
 
 def _say_if_old(client: "Client", products: list[str] | None) -> None:
-    """What a program reads of the answer does not change; one cheap query, and no answer is lost to it."""
+    """What a program reads of the answer does not change; a cheap query or two, and no answer is lost to them."""
     import psycopg
 
     try:
